@@ -1,0 +1,271 @@
+package contract
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"ferry/pkg/oci"
+)
+
+// Contents is a closed, digest-locked set of images: everything that an image
+// refers to is in it. Plan, Inventory and Bundle hold the same Contents.
+type Contents struct {
+	Vendor string `json:"vendor"`
+	Source string `json:"source"`
+	// Archives as in the Selection, those that hold at least one image.
+	Archives []Archive `json:"archives"`
+	// Images are the tags wanted at the target, sorted by where they land.
+	Images []Image `json:"images"`
+	// Manifests are all image manifests and indexes, sorted by digest.
+	Manifests []Manifest `json:"manifests"`
+	// Blobs are all configs and layers, each once, sorted by digest.
+	Blobs []Blob `json:"blobs"`
+	// Discovery are the tags to write when all images are there.
+	Discovery []DiscoveryTag `json:"discovery"`
+	// Skipped are optional images that the source definitely does not have.
+	Skipped []Skipped `json:"skipped"`
+}
+
+// Image is a tag at the target.
+type Image struct {
+	Archive string `json:"archive"`
+	Path    string `json:"path"`
+	Tag     string `json:"tag"`
+	Phase   int    `json:"phase"`
+	// Digest names a manifest of Contents.Manifests.
+	Digest oci.Digest `json:"digest"`
+	// Source is the reference it was read from, also the annotation
+	// org.opencontainers.image.ref.name in archives (S6.5.2).
+	Source string `json:"source"`
+	Reason string `json:"reason"`
+}
+
+// Manifest is an image manifest or index.
+type Manifest struct {
+	Digest    oci.Digest `json:"digest"`
+	MediaType string     `json:"mediaType"`
+	Size      int64      `json:"size"`
+	// Repository is where it can be read, HOST/PATH; "" when the contents
+	// came from archives alone.
+	Repository string `json:"repository,omitempty"`
+	// References are the manifests and blobs that must be at a repository
+	// before it: children, then config and layers.
+	References []oci.Digest `json:"references"`
+}
+
+// Blob is a config or layer.
+type Blob struct {
+	Digest oci.Digest `json:"digest"`
+	Size   int64      `json:"size"`
+	// Repository as in Manifest.
+	Repository string `json:"repository,omitempty"`
+}
+
+// Skipped is an optional image that was not found.
+type Skipped struct {
+	Source string `json:"source"`
+	Path   string `json:"path"`
+	Tag    string `json:"tag"`
+	Reason string `json:"reason"`
+}
+
+// Normalize sorts all lists.
+func (c *Contents) Normalize() {
+	c.Archives = sortedArchives(c.Archives)
+	c.Images = sortedBy(c.Images, func(a, b Image) int {
+		return cmp.Or(cmp.Compare(a.Archive, b.Archive), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag))
+	})
+	c.Manifests = sortedBy(c.Manifests, func(a, b Manifest) int { return cmp.Compare(a.Digest, b.Digest) })
+	for i := range c.Manifests {
+		if c.Manifests[i].References == nil {
+			c.Manifests[i].References = []oci.Digest{}
+		}
+	}
+	c.Blobs = sortedBy(c.Blobs, func(a, b Blob) int { return cmp.Compare(a.Digest, b.Digest) })
+	c.Discovery = sortedDiscovery(c.Discovery)
+	c.Skipped = sortedBy(c.Skipped, func(a, b Skipped) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Source, b.Source))
+	})
+}
+
+// Validate checks names, and that the set is closed: every digest that an image
+// or manifest refers to is described, once, and nothing else is.
+func (c *Contents) Validate() error {
+	archives, err := validArchives(c.Archives)
+	if err != nil {
+		return err
+	}
+	sizes, err := c.validSizes()
+	if err != nil {
+		return err
+	}
+	used := map[oci.Digest]bool{}
+	for i, m := range c.Manifests {
+		for _, d := range m.References {
+			if _, ok := sizes[d]; !ok {
+				return fmt.Errorf("contents.manifests[%d]: %s refers to %s, which is not in the contents", i, m.Digest, d)
+			}
+			used[d] = true
+		}
+	}
+	owner := map[string]string{}
+	manifests := c.ManifestsByDigest()
+	for i, im := range c.Images {
+		where := fmt.Sprintf("contents.images[%d]", i)
+		if err := validTarget(im.Path, im.Tag); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+		if !archives[im.Archive] {
+			return fmt.Errorf("%s: archive %q is not in contents.archives", where, im.Archive)
+		}
+		if _, ok := manifests[im.Digest]; !ok {
+			return fmt.Errorf("%s: manifest %s is not in the contents", where, im.Digest)
+		}
+		target := im.Path + ":" + im.Tag
+		if _, ok := owner[target]; ok {
+			return fmt.Errorf("%s: tag %s stands twice", where, target)
+		}
+		owner[target] = im.Source
+		used[im.Digest] = true
+	}
+	for d := range sizes {
+		if !used[d] {
+			return fmt.Errorf("contents: %s is described, but no image needs it", d)
+		}
+	}
+	return validDiscovery(c.Discovery, owner)
+}
+
+// validSizes checks every manifest and blob and returns size by digest.
+func (c *Contents) validSizes() (map[oci.Digest]int64, error) {
+	sizes := map[oci.Digest]int64{}
+	add := func(where string, d oci.Digest, size int64, repository string) error {
+		switch {
+		case !d.Valid():
+			return fmt.Errorf("%s: %q is not a sha256 digest", where, d)
+		case size < 0:
+			return fmt.Errorf("%s: size %d", where, size)
+		}
+		if repository != "" {
+			if _, err := oci.ParseRepository(repository); err != nil {
+				return fmt.Errorf("%s: %w", where, err)
+			}
+		}
+		if _, ok := sizes[d]; ok {
+			return fmt.Errorf("%s: %s stands twice", where, d)
+		}
+		sizes[d] = size
+		return nil
+	}
+	for i, m := range c.Manifests {
+		if err := add(fmt.Sprintf("contents.manifests[%d]", i), m.Digest, m.Size, m.Repository); err != nil {
+			return nil, err
+		}
+		if !oci.IsManifest(m.MediaType) {
+			return nil, fmt.Errorf("contents.manifests[%d]: %q is not a manifest's media type", i, m.MediaType)
+		}
+	}
+	for i, b := range c.Blobs {
+		if err := add(fmt.Sprintf("contents.blobs[%d]", i), b.Digest, b.Size, b.Repository); err != nil {
+			return nil, err
+		}
+	}
+	return sizes, nil
+}
+
+// ManifestsByDigest indexes Manifests.
+func (c *Contents) ManifestsByDigest() map[oci.Digest]*Manifest {
+	byDigest := make(map[oci.Digest]*Manifest, len(c.Manifests))
+	for i := range c.Manifests {
+		byDigest[c.Manifests[i].Digest] = &c.Manifests[i]
+	}
+	return byDigest
+}
+
+// Closure returns the manifests that roots need, children before parents and
+// roots included, and the blobs of all of them; each digest once. The contents
+// must be valid.
+func (c *Contents) Closure(roots []oci.Digest) (manifests []*Manifest, blobs []oci.Digest) {
+	return closure(c.ManifestsByDigest(), roots)
+}
+
+func closure(byDigest map[oci.Digest]*Manifest, roots []oci.Digest) (manifests []*Manifest, blobs []oci.Digest) {
+	seen := map[oci.Digest]bool{}
+	var visit func(d oci.Digest)
+	visit = func(d oci.Digest) {
+		if seen[d] {
+			return
+		}
+		seen[d] = true
+		m, ok := byDigest[d]
+		if !ok {
+			blobs = append(blobs, d)
+			return
+		}
+		for _, r := range m.References {
+			visit(r)
+		}
+		manifests = append(manifests, m)
+	}
+	for _, d := range roots {
+		visit(d)
+	}
+	return manifests, blobs
+}
+
+// Layout is everything that one repository path of an archive holds.
+type Layout struct {
+	Archive   string
+	Path      string
+	Images    []Image
+	Manifests []*Manifest // children before parents
+	Blobs     []oci.Digest
+}
+
+// Layouts groups the contents by archive and path, sorted; layouts that an
+// archive must have although nothing lands there are included, empty.
+func (c *Contents) Layouts() []Layout {
+	type key struct{ archive, path string }
+	images := map[key][]Image{}
+	for _, a := range c.Archives {
+		for _, p := range a.Layouts {
+			images[key{a.Name, p}] = nil
+		}
+	}
+	for _, im := range c.Images {
+		k := key{im.Archive, im.Path}
+		images[k] = append(images[k], im)
+	}
+	byDigest := c.ManifestsByDigest()
+	layouts := make([]Layout, 0, len(images))
+	for k, list := range images {
+		roots := make([]oci.Digest, len(list))
+		for i, im := range list {
+			roots[i] = im.Digest
+		}
+		l := Layout{Archive: k.archive, Path: k.path, Images: list}
+		l.Manifests, l.Blobs = closure(byDigest, roots)
+		layouts = append(layouts, l)
+	}
+	slices.SortFunc(layouts, func(a, b Layout) int {
+		return cmp.Or(cmp.Compare(a.Archive, b.Archive), cmp.Compare(a.Path, b.Path))
+	})
+	return layouts
+}
+
+// PruneEmpty drops archives that hold no image, and discovery tags whose Needs
+// holds none (S9 rows 11 and 54).
+func (c *Contents) PruneEmpty() {
+	archives := map[string]bool{}
+	for _, im := range c.Images {
+		archives[im.Archive] = true
+	}
+	c.Archives = slices.DeleteFunc(c.Archives, func(a Archive) bool { return !archives[a.Name] })
+	c.Discovery = slices.DeleteFunc(c.Discovery, func(d DiscoveryTag) bool {
+		return !slices.ContainsFunc(c.Images, func(im Image) bool {
+			return im.Path == d.Needs || strings.HasPrefix(im.Path, d.Needs+"/")
+		})
+	})
+}

@@ -1,0 +1,276 @@
+package contract
+
+import (
+	"cmp"
+	"fmt"
+
+	"ferry/pkg/oci"
+)
+
+// PlanSpec is the exact list of what a fetch downloads.
+type PlanSpec struct {
+	Contents Contents `json:"contents"`
+}
+
+// Kind is KindPlan.
+func (*PlanSpec) Kind() Kind { return KindPlan }
+
+// Normalize sorts the contents.
+func (s *PlanSpec) Normalize() { s.Contents.Normalize() }
+
+// Validate checks the contents.
+func (s *PlanSpec) Validate() error { return s.Contents.Validate() }
+
+// StoreType says what an Inventory's content lies in.
+type StoreType string
+
+const (
+	// StoreLayout is a content store directory.
+	StoreLayout StoreType = "store"
+	// StoreArchives is a directory of archives, read in place.
+	StoreArchives StoreType = "archives"
+)
+
+// InventorySpec is contents that are present and verified in a named place of
+// this machine. It is the one document that names a local path.
+type InventorySpec struct {
+	Store    StoreLocation `json:"store"`
+	Contents Contents      `json:"contents"`
+}
+
+// StoreLocation is where the content lies.
+type StoreLocation struct {
+	Type StoreType `json:"type"`
+	// Path is the directory, absolute.
+	Path string `json:"path"`
+	// Archives are the files to read, for StoreArchives.
+	Archives []ArchiveFiles `json:"archives,omitempty"`
+}
+
+// Kind is KindInventory.
+func (*InventorySpec) Kind() Kind { return KindInventory }
+
+// Normalize sorts the contents and files.
+func (s *InventorySpec) Normalize() {
+	if s.Store.Archives != nil {
+		s.Store.Archives = sortedArchiveFiles(s.Store.Archives)
+	}
+	s.Contents.Normalize()
+}
+
+// Validate checks the store and the contents.
+func (s *InventorySpec) Validate() error {
+	if s.Store.Path == "" {
+		return fmt.Errorf("spec.store.path is empty")
+	}
+	switch s.Store.Type {
+	case StoreLayout:
+		if len(s.Store.Archives) > 0 {
+			return fmt.Errorf("spec.store.archives: a store has no archives")
+		}
+	case StoreArchives:
+		if err := validArchiveFiles("spec.store.archives", s.Store.Archives); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("spec.store.type: unknown type %q", s.Store.Type)
+	}
+	return s.Contents.Validate()
+}
+
+// BundleSpec is the table of contents of a set of archive files. It is written
+// last: a directory without it is not a finished bundle.
+type BundleSpec struct {
+	// Archives are the files, whole or in chunks.
+	Archives []ArchiveFiles `json:"archives"`
+	Contents Contents       `json:"contents"`
+}
+
+// ArchiveFiles is one archive and the files that it lies in.
+type ArchiveFiles struct {
+	// Name is the archive's name in Contents.Archives.
+	Name string `json:"name"`
+	// Size and Digest are those of the whole tar: the chunks joined.
+	Size   int64      `json:"size"`
+	Digest oci.Digest `json:"digest"`
+	// Files are the parts in order; one file NAME.tar when not chunked.
+	Files []File `json:"files"`
+}
+
+// File is a file of a bundle.
+type File struct {
+	Name   string     `json:"name"`
+	Size   int64      `json:"size"`
+	Digest oci.Digest `json:"digest"`
+}
+
+// Kind is KindBundle.
+func (*BundleSpec) Kind() Kind { return KindBundle }
+
+// Normalize sorts archives and contents; the order of chunks is their own.
+func (s *BundleSpec) Normalize() {
+	s.Archives = sortedArchiveFiles(s.Archives)
+	s.Contents.Normalize()
+}
+
+// Validate checks that archives and contents agree.
+func (s *BundleSpec) Validate() error {
+	if err := validArchiveFiles("spec.archives", s.Archives); err != nil {
+		return err
+	}
+	have := map[string]bool{}
+	for _, a := range s.Archives {
+		have[a.Name] = true
+	}
+	for _, a := range s.Contents.Archives {
+		if !have[a.Name] {
+			return fmt.Errorf("spec.archives: archive %s has no files", a.Name)
+		}
+	}
+	if len(have) != len(s.Contents.Archives) {
+		return fmt.Errorf("spec.archives: %d archives, but the contents name %d", len(have), len(s.Contents.Archives))
+	}
+	return s.Contents.Validate()
+}
+
+func sortedArchiveFiles(list []ArchiveFiles) []ArchiveFiles {
+	return sortedBy(list, func(a, b ArchiveFiles) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+func validArchiveFiles(where string, list []ArchiveFiles) error {
+	names, files := map[string]bool{}, map[string]bool{}
+	for i, a := range list {
+		where := fmt.Sprintf("%s[%d]", where, i)
+		if !oci.ValidTag(a.Name) || names[a.Name] {
+			return fmt.Errorf("%s: %q is not an archive name, or stands twice", where, a.Name)
+		}
+		names[a.Name] = true
+		if !a.Digest.Valid() {
+			return fmt.Errorf("%s: %q is not a sha256 digest", where, a.Digest)
+		}
+		if len(a.Files) == 0 {
+			return fmt.Errorf("%s: archive %s has no files", where, a.Name)
+		}
+		var total int64
+		for _, f := range a.Files {
+			// A file name from a document becomes part of a path.
+			if !oci.ValidTag(f.Name) || files[f.Name] {
+				return fmt.Errorf("%s: %q is not a file name, or stands twice", where, f.Name)
+			}
+			files[f.Name] = true
+			if !f.Digest.Valid() || f.Size < 0 {
+				return fmt.Errorf("%s: file %s has size %d and digest %q", where, f.Name, f.Size, f.Digest)
+			}
+			total += f.Size
+		}
+		if total != a.Size {
+			return fmt.Errorf("%s: the files of %s add up to %d bytes, not %d", where, a.Name, total, a.Size)
+		}
+	}
+	return nil
+}
+
+// ReceiptSpec is what stands at the target, read back after the last write. A
+// second publish of the same content gives the same receipt.
+type ReceiptSpec struct {
+	// Target is the root that was published to, HOST/PATH.
+	Target string `json:"target"`
+	// Tags are all tags of the contents, sorted, as the target has them now.
+	Tags []ReceiptTag `json:"tags"`
+	// Skipped as in Contents: what the source did not have.
+	Skipped []Skipped `json:"skipped"`
+}
+
+// ReceiptTag is a tag as the target has it.
+type ReceiptTag struct {
+	// Repository is HOST/PATH at the target.
+	Repository string `json:"repository"`
+	Tag        string `json:"tag"`
+	// Digest is the target's, and equal to the one in the contents.
+	Digest    oci.Digest `json:"digest"`
+	MediaType string     `json:"mediaType"`
+	Size      int64      `json:"size"`
+	// Discovery marks a discovery tag with the placeholder image.
+	Discovery bool `json:"discovery,omitempty"`
+}
+
+// Kind is KindReceipt.
+func (*ReceiptSpec) Kind() Kind { return KindReceipt }
+
+// Normalize sorts the tags.
+func (s *ReceiptSpec) Normalize() {
+	s.Tags = sortedBy(s.Tags, func(a, b ReceiptTag) int {
+		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Tag, b.Tag))
+	})
+	s.Skipped = sortedBy(s.Skipped, func(a, b Skipped) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag))
+	})
+}
+
+// Validate checks names and digests.
+func (s *ReceiptSpec) Validate() error {
+	if _, err := oci.ParseRepository(s.Target); err != nil {
+		return fmt.Errorf("spec.target: %w", err)
+	}
+	for i, t := range s.Tags {
+		if _, err := oci.ParseRepository(t.Repository); err != nil {
+			return fmt.Errorf("spec.tags[%d]: %w", i, err)
+		}
+		if !oci.ValidTag(t.Tag) || !t.Digest.Valid() {
+			return fmt.Errorf("spec.tags[%d]: tag %q, digest %q", i, t.Tag, t.Digest)
+		}
+	}
+	return nil
+}
+
+// ReportSpec says how a stage ended. It is written on failure too.
+type ReportSpec struct {
+	// Stage is the program: "fetch".
+	Stage string `json:"stage"`
+	// ExitCode is the exit status.
+	ExitCode int `json:"exitCode"`
+	// Error is the failure in one line, "" on success.
+	Error string `json:"error"`
+	// Hint says what to do about it.
+	Hint string `json:"hint,omitempty"`
+	// Items are the things that failed, each with its cause.
+	Items []ReportItem `json:"items"`
+	// Counters are figures of the run by name, such as "bytesDownloaded".
+	Counters []Counter `json:"counters"`
+}
+
+// ReportItem is one thing that failed.
+type ReportItem struct {
+	// Item is a reference, file or document.
+	Item string `json:"item"`
+	// Kind is the class of the cause: "denied", "transient".
+	Kind string `json:"kind"`
+	// Cause is the error text.
+	Cause string `json:"cause"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// Counter is one figure.
+type Counter struct {
+	Name  string `json:"name"`
+	Value int64  `json:"value"`
+}
+
+// Kind is KindReport.
+func (*ReportSpec) Kind() Kind { return KindReport }
+
+// Normalize sorts items and counters.
+func (s *ReportSpec) Normalize() {
+	s.Items = sortedBy(s.Items, func(a, b ReportItem) int {
+		return cmp.Or(cmp.Compare(a.Item, b.Item), cmp.Compare(a.Cause, b.Cause))
+	})
+	s.Counters = sortedBy(s.Counters, func(a, b Counter) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// Validate checks that a stage is named.
+func (s *ReportSpec) Validate() error {
+	if s.Stage == "" {
+		return fmt.Errorf("spec.stage is empty")
+	}
+	return nil
+}

@@ -1,0 +1,263 @@
+package contract
+
+import (
+	"cmp"
+	"fmt"
+
+	"ferry/pkg/oci"
+)
+
+// SelectionSpec is what is wanted, still by tag.
+type SelectionSpec struct {
+	// Vendor and Source as in the Catalog.
+	Vendor string `json:"vendor"`
+	Source string `json:"source"`
+	// Archives are the archive files that a pack makes, sorted by name.
+	Archives []Archive `json:"archives"`
+	// Images are the images wanted, sorted by where they land.
+	Images []SelectedImage `json:"images"`
+	// Discovery are the tags that let the product find what is there.
+	Discovery []DiscoveryTag `json:"discovery"`
+}
+
+// Archive is one archive file. It is made when at least one image lands in it.
+type Archive struct {
+	// Name is the file name without ".tar".
+	Name string `json:"name"`
+	// Layouts are repository paths, relative to the target root ("" is the
+	// root itself), that stand in the archive as image layouts even when they
+	// are empty (S6.2.2). Others appear as images land in them.
+	Layouts []string `json:"layouts"`
+}
+
+// Phases of tags at the target. A tag is written after every tag of a lower
+// phase, so a reader that sees it finds what it points to.
+const (
+	PhaseContent   = 0  // images found by digest or by other images
+	PhaseVersion   = 10 // versions of the product
+	PhaseChannel   = 20 // channels, which name versions
+	PhaseDiscovery = 30 // names, which lead to channels
+)
+
+// SelectedImage is one wanted image.
+type SelectedImage struct {
+	// Source is the reference to read: HOST/PATH:TAG or HOST/PATH@DIGEST.
+	Source string `json:"source"`
+	// Archive is the archive that carries it.
+	Archive string `json:"archive"`
+	// Path is the repository it lands in, relative to the target root.
+	Path string `json:"path"`
+	// Tag is its tag there.
+	Tag string `json:"tag"`
+	// Phase is its tag's turn at the target.
+	Phase int `json:"phase"`
+	// Optional images are skipped, and listed as skipped, when the source
+	// answers a definite "not found". Nothing else excuses an absence.
+	Optional bool `json:"optional,omitempty"`
+	// Reason says why it was chosen, for people: "channel stable".
+	Reason string `json:"reason"`
+	// Links lead to images that only this image's content names.
+	Links []Link `json:"links,omitempty"`
+}
+
+// LinkKind says how a link is followed.
+type LinkKind string
+
+// The link kinds. To add one: a constant here, its rules in Link.validate, its
+// resolver in pkg/transfer/links.go.
+const (
+	// LinkDigests: every sha256 digest in File is an image of Repository; it
+	// lands in Path under its 64 hex digits.
+	LinkDigests LinkKind = "digestsInFile"
+	// LinkTags: File is JSON, objects in objects whose strings are tags of
+	// Repository; each lands in Path under its tag.
+	LinkTags LinkKind = "tagsInFile"
+	// LinkNamedTags: File is a JSON object of name to tag (string or
+	// number); it is image Repository/name:tag and lands in Path/name.
+	LinkNamedTags LinkKind = "namedTagsInFile"
+	// LinkAttached: tags that are derived from the image itself by
+	// Templates, where {tag} is the image's tag at the source and {digest}
+	// its digest as sha256-HEX; a template whose value the image lacks is
+	// passed over. Each found one lands in Path under the same tag.
+	LinkAttached LinkKind = "attachedTags"
+)
+
+// Link leads from an image to images that only its content or its digest names.
+type Link struct {
+	Kind LinkKind `json:"kind"`
+	// File is the path inside the image's file system (layers applied,
+	// whiteouts honoured).
+	File string `json:"file,omitempty"`
+	// Unless voids the link when this file is there and not empty: the
+	// better of two descriptions of the same thing.
+	Unless string `json:"unless,omitempty"`
+	// Required makes an image without File (and without Unless) an error.
+	Required bool `json:"required,omitempty"`
+	// Templates are the tags to look for (LinkAttached).
+	Templates []string `json:"templates,omitempty"`
+	// Repository is where the found images are read, HOST/PATH.
+	Repository string `json:"repository"`
+	// Path is where they land, relative to the target root.
+	Path string `json:"path"`
+	// Phase is their tags' turn at the target.
+	Phase int `json:"phase"`
+	// Optional as in SelectedImage, for each found image.
+	Optional bool `json:"optional,omitempty"`
+	// Links are followed from each found image in turn.
+	Links []Link `json:"links,omitempty"`
+}
+
+// DiscoveryTag is a tag whose name is its meaning: Path:Tag says that Needs is
+// there. All carry one constant placeholder image (S7.7).
+type DiscoveryTag struct {
+	Path  string `json:"path"`
+	Tag   string `json:"tag"`
+	Phase int    `json:"phase"`
+	// Needs is the path under which at least one image must land, else the
+	// tag is not written (S9 row 54).
+	Needs string `json:"needs"`
+}
+
+// Kind is KindSelection.
+func (*SelectionSpec) Kind() Kind { return KindSelection }
+
+// Normalize sorts all lists but links, whose order is their precedence.
+func (s *SelectionSpec) Normalize() {
+	s.Archives = sortedArchives(s.Archives)
+	s.Images = sortedBy(s.Images, func(a, b SelectedImage) int {
+		return cmp.Or(cmp.Compare(a.Archive, b.Archive), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Source, b.Source))
+	})
+	s.Discovery = sortedDiscovery(s.Discovery)
+}
+
+// Validate checks names and that every tag at the target has one owner.
+func (s *SelectionSpec) Validate() error {
+	if s.Vendor == "" {
+		return fmt.Errorf("spec.vendor is empty")
+	}
+	archives, err := validArchives(s.Archives)
+	if err != nil {
+		return err
+	}
+	owner := map[string]string{}
+	for i, im := range s.Images {
+		where := fmt.Sprintf("spec.images[%d]", i)
+		if _, err := oci.ParseReference(im.Source); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+		if err := validTarget(im.Path, im.Tag); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+		if !archives[im.Archive] {
+			return fmt.Errorf("%s: archive %q is not in spec.archives", where, im.Archive)
+		}
+		target := im.Path + ":" + im.Tag
+		if other, ok := owner[target]; ok {
+			return fmt.Errorf("%s: target %s is wanted from %s and from %s", where, target, other, im.Source)
+		}
+		owner[target] = im.Source
+		if err := validLinks(where, im.Links); err != nil {
+			return err
+		}
+	}
+	return validDiscovery(s.Discovery, owner)
+}
+
+func validLinks(where string, links []Link) error {
+	for i, l := range links {
+		where := fmt.Sprintf("%s.links[%d]", where, i)
+		if err := l.validate(); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+		if err := validLinks(where, l.Links); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l Link) validate() error {
+	switch l.Kind {
+	case LinkDigests, LinkTags, LinkNamedTags:
+		if l.File == "" || len(l.Templates) > 0 {
+			return fmt.Errorf("a link of kind %s has a file and no templates", l.Kind)
+		}
+	case LinkAttached:
+		if len(l.Templates) == 0 || l.File != "" || l.Unless != "" || l.Required {
+			return fmt.Errorf("a link of kind %s has templates and no file", l.Kind)
+		}
+	default:
+		return fmt.Errorf("unknown link kind %q", l.Kind)
+	}
+	if _, err := oci.ParseRepository(l.Repository); err != nil {
+		return err
+	}
+	return validPath(l.Path)
+}
+
+func sortedArchives(list []Archive) []Archive {
+	list = sortedBy(list, func(a, b Archive) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range list {
+		list[i].Layouts = sortedBy(list[i].Layouts, cmp.Compare[string])
+	}
+	return list
+}
+
+func sortedDiscovery(list []DiscoveryTag) []DiscoveryTag {
+	return sortedBy(list, func(a, b DiscoveryTag) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag))
+	})
+}
+
+func validArchives(list []Archive) (map[string]bool, error) {
+	names := map[string]bool{}
+	for i, a := range list {
+		// An archive's name becomes a file name: the grammar of a single
+		// path segment keeps it harmless (zarf CVE-2026-40090).
+		if !oci.ValidTag(a.Name) {
+			return nil, fmt.Errorf("spec.archives[%d]: %q is not an archive name", i, a.Name)
+		}
+		if names[a.Name] {
+			return nil, fmt.Errorf("spec.archives[%d]: archive %s stands twice", i, a.Name)
+		}
+		names[a.Name] = true
+		for _, p := range a.Layouts {
+			if err := validPath(p); err != nil {
+				return nil, fmt.Errorf("spec.archives[%d]: %w", i, err)
+			}
+		}
+	}
+	return names, nil
+}
+
+func validDiscovery(list []DiscoveryTag, owner map[string]string) error {
+	for i, d := range list {
+		where := fmt.Sprintf("spec.discovery[%d]", i)
+		if err := validTarget(d.Path, d.Tag); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+		if err := validPath(d.Needs); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+		target := d.Path + ":" + d.Tag
+		if _, ok := owner[target]; ok {
+			return fmt.Errorf("%s: tag %s is an image already", where, target)
+		}
+		owner[target] = "discovery"
+	}
+	return nil
+}
+
+func validTarget(path, tag string) error {
+	if !oci.ValidTag(tag) {
+		return fmt.Errorf("%q is not a tag", tag)
+	}
+	return validPath(path)
+}
+
+func validPath(path string) error {
+	if path != "" && !oci.ValidPath(path) {
+		return fmt.Errorf("%q is not a repository path", path)
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+// Package store keeps content by digest, and keeps it whole.
+//
+// A blob is visible only when it is complete, hashed and durable. What is
+// being received lies in an ingest, which outlives the process: the next run
+// finds the bytes already there, hashes them again and continues behind them.
+// [Dir] is the implementation on disk; an archive opened by pkg/bundle is a
+// [Reader] too, so everything that reads content reads from either. The suite
+// in storetest is what both must pass.
+package store
+
+import (
+	"context"
+	"io"
+
+	"ferry/pkg/oci"
+)
+
+// Blob is content opened for reading. It is not verified while it is read:
+// whoever sends it on hashes it (see [Verified]).
+type Blob interface {
+	io.Reader
+	io.Seeker
+	io.ReaderAt
+	io.Closer
+	// Size is the length in bytes.
+	Size() int64
+}
+
+// Reader finds content by digest. It is safe for concurrent use.
+type Reader interface {
+	// Stat returns the size of a blob in bytes.
+	// Kinds: fault.NotFound, fault.Local.
+	Stat(d oci.Digest) (int64, error)
+	// Open opens a blob. Kinds as Stat.
+	Open(d oci.Digest) (Blob, error)
+}
+
+// Ingester takes content in. It is safe for concurrent use.
+type Ingester interface {
+	Reader
+
+	// Ingest begins or continues receiving the blob that desc names. One
+	// digest has one ingest at a time; a second caller waits for the first
+	// to close. Kinds: fault.Local, Cancelled.
+	Ingest(ctx context.Context, desc oci.Descriptor) (Ingest, error)
+
+	// Sync returns when every committed blob is durable and visible.
+	// Kinds: fault.Local.
+	Sync(ctx context.Context) error
+}
+
+// Ingest is a blob being received. It is used by one goroutine.
+type Ingest interface {
+	// Held are the bytes kept from earlier, nil when there are none.
+	Held() *io.SectionReader
+	// CopyFrom keeps the first start held bytes, drops the others, and
+	// appends body until EOF, hashing all of them. It returns the number of
+	// bytes appended. An error of body keeps what came before it for the
+	// next try. More bytes than the descriptor's size are a
+	// fault.Protocol error.
+	CopyFrom(ctx context.Context, start int64, body io.Reader) (int64, error)
+	// Commit checks size and digest and hands the blob over to be made
+	// durable with others; it is visible after the next Sync at the latest.
+	// A mismatch is fault.Protocol and discards the bytes.
+	Commit(ctx context.Context) error
+	// Close releases the ingest, keeping the bytes of one that was not
+	// committed. It is safe to call twice.
+	Close() error
+}
