@@ -54,6 +54,9 @@ type SelectedImage struct {
 	// Optional images are skipped, and listed as skipped, when the source
 	// answers a definite "not found". Nothing else excuses an absence.
 	Optional bool `json:"optional,omitempty"`
+	// LinksOnly images are not carried; only what their links lead to is
+	// (S3.4.8, --only-extra-images). Path and Tag still say what they are.
+	LinksOnly bool `json:"linksOnly,omitempty"`
 	// Reason says why it was chosen, for people: "channel stable".
 	Reason string `json:"reason"`
 	// Links lead to images that only this image's content names.
@@ -151,14 +154,17 @@ func (s *SelectionSpec) Validate() error {
 		if !archives[im.Archive] {
 			return fmt.Errorf("%s: archive %q is not in spec.archives", where, im.Archive)
 		}
+		if err := validLinks(where, im.Links); err != nil {
+			return err
+		}
+		if im.LinksOnly {
+			continue // owns no tag at the target
+		}
 		target := im.Path + ":" + im.Tag
 		if other, ok := owner[target]; ok {
 			return fmt.Errorf("%s: target %s is wanted from %s and from %s", where, target, other, im.Source)
 		}
 		owner[target] = im.Source
-		if err := validLinks(where, im.Links); err != nil {
-			return err
-		}
 	}
 	return validDiscovery(s.Discovery, owner)
 }

@@ -139,7 +139,7 @@ func manifestMediaType(contentType string, raw *manifestJSON) (string, error) {
 		}
 	}
 	if !IsManifest(mediaType) {
-		return "", fmt.Errorf("%q is not a manifest that ferry can carry", mediaType)
+		return "", fmt.Errorf("%q is not a manifest type that ferry can carry", mediaType)
 	}
 	if IsIndex(mediaType) && (raw.Layers != nil || raw.Config != nil) {
 		return "", fmt.Errorf("manifest says it is %s, but has layers", mediaType)

@@ -1,0 +1,42 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+)
+
+func TestKindAndHint(t *testing.T) {
+	inner := New(Transient, "blob", errors.New("reset")).Hint("try again")
+	outer := fmt.Errorf("while fetching: %w", New(Protocol, "registry", inner))
+	if KindOf(outer) != Protocol {
+		t.Errorf("kind is %v, want the outermost, protocol", KindOf(outer))
+	}
+	if !errors.Is(outer, Transient) {
+		t.Error("the inner kind is lost")
+	}
+	if got := HintOf(outer); got != "try again" {
+		t.Errorf("hint is %q, want the one that is there", got)
+	}
+	if got, want := outer.Error(), "while fetching: registry: blob: reset"; got != want {
+		t.Errorf("text is %q, want %q", got, want)
+	}
+}
+
+func TestKindOfForeignErrors(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want *Kind
+	}{
+		{nil, nil},
+		{errors.New("x"), nil},
+		{fmt.Errorf("x: %w", context.Canceled), Cancelled},
+		{context.DeadlineExceeded, Transient},
+		{fmt.Errorf("x: %w", NotFound), NotFound},
+	} {
+		if got := KindOf(tc.err); got != tc.want {
+			t.Errorf("KindOf(%v) is %v, want %v", tc.err, got, tc.want)
+		}
+	}
+}
