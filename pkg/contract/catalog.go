@@ -23,6 +23,9 @@ type CatalogSpec struct {
 	Repositories []CatalogRepository `json:"repositories"`
 	// Channels are the release channels found, by component.
 	Channels []CatalogChannel `json:"channels"`
+	// Wanted is a list of images that somebody wrote by hand, a line each,
+	// for vendors that have nothing else to go by (pkg/generic).
+	Wanted []string `json:"wanted,omitempty"`
 }
 
 // CatalogRepository is one repository of the source.
@@ -39,10 +42,6 @@ type CatalogRepository struct {
 	Tags []string `json:"tags"`
 	// Listed says that Tags is the registry's complete tag list.
 	Listed bool `json:"listed"`
-	// Target is where the images land, when the catalog's author says so
-	// (generic lists do): a repository path below the target root, with
-	// ":TAG" when the tag changes too.
-	Target string `json:"target,omitempty"`
 }
 
 // CatalogChannel is a release channel and what it points at.
@@ -63,7 +62,7 @@ func (*CatalogSpec) Kind() Kind { return KindCatalog }
 // Normalize sorts repositories, tags and channels.
 func (s *CatalogSpec) Normalize() {
 	s.Repositories = sortedBy(s.Repositories, func(a, b CatalogRepository) int {
-		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Target, b.Target))
+		return cmp.Compare(a.Repository, b.Repository)
 	})
 	for i := range s.Repositories {
 		s.Repositories[i].Tags = sortedBy(s.Repositories[i].Tags, cmp.Compare[string])
@@ -82,7 +81,7 @@ func (s *CatalogSpec) Validate() error {
 		if _, err := oci.ParseRepository(r.Repository); err != nil {
 			return fmt.Errorf("spec.repositories[%d]: %w", i, err)
 		}
-		if i > 0 && r.Repository == s.Repositories[i-1].Repository && r.Target == s.Repositories[i-1].Target {
+		if i > 0 && r.Repository == s.Repositories[i-1].Repository {
 			return fmt.Errorf("spec.repositories[%d]: %s stands twice", i, r.Repository)
 		}
 		for _, t := range r.Tags {

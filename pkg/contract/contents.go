@@ -111,7 +111,7 @@ func (c *Contents) Validate() error {
 		}
 	}
 	owner := map[string]string{}
-	manifests := c.ManifestsByDigest()
+	manifests := c.Graph()
 	for i, im := range c.Images {
 		where := fmt.Sprintf("contents.images[%d]", i)
 		if err := validTarget(im.Path, im.Tag); err != nil {
@@ -175,23 +175,22 @@ func (c *Contents) validSizes() (map[oci.Digest]int64, error) {
 	return sizes, nil
 }
 
-// ManifestsByDigest indexes Manifests.
-func (c *Contents) ManifestsByDigest() map[oci.Digest]*Manifest {
-	byDigest := make(map[oci.Digest]*Manifest, len(c.Manifests))
+// Graph answers what a manifest needs, from Contents that do not change.
+type Graph map[oci.Digest]*Manifest
+
+// Graph indexes the manifests by digest.
+func (c *Contents) Graph() Graph {
+	graph := make(Graph, len(c.Manifests))
 	for i := range c.Manifests {
-		byDigest[c.Manifests[i].Digest] = &c.Manifests[i]
+		graph[c.Manifests[i].Digest] = &c.Manifests[i]
 	}
-	return byDigest
+	return graph
 }
 
 // Closure returns the manifests that roots need, children before parents and
-// roots included, and the blobs of all of them; each digest once. The contents
-// must be valid.
-func (c *Contents) Closure(roots []oci.Digest) (manifests []*Manifest, blobs []oci.Digest) {
-	return closure(c.ManifestsByDigest(), roots)
-}
-
-func closure(byDigest map[oci.Digest]*Manifest, roots []oci.Digest) (manifests []*Manifest, blobs []oci.Digest) {
+// roots included, and the blobs of all of them; each once. A digest that is no
+// manifest of the graph counts as a blob.
+func (g Graph) Closure(roots ...oci.Digest) (manifests []*Manifest, blobs []oci.Digest) {
 	seen := map[oci.Digest]bool{}
 	var visit func(d oci.Digest)
 	visit = func(d oci.Digest) {
@@ -199,7 +198,7 @@ func closure(byDigest map[oci.Digest]*Manifest, roots []oci.Digest) (manifests [
 			return
 		}
 		seen[d] = true
-		m, ok := byDigest[d]
+		m, ok := g[d]
 		if !ok {
 			blobs = append(blobs, d)
 			return
@@ -238,7 +237,7 @@ func (c *Contents) Layouts() []Layout {
 		k := key{im.Archive, im.Path}
 		images[k] = append(images[k], im)
 	}
-	byDigest := c.ManifestsByDigest()
+	graph := c.Graph()
 	layouts := make([]Layout, 0, len(images))
 	for k, list := range images {
 		roots := make([]oci.Digest, len(list))
@@ -246,7 +245,7 @@ func (c *Contents) Layouts() []Layout {
 			roots[i] = im.Digest
 		}
 		l := Layout{Archive: k.archive, Path: k.path, Images: list}
-		l.Manifests, l.Blobs = closure(byDigest, roots)
+		l.Manifests, l.Blobs = graph.Closure(roots...)
 		layouts = append(layouts, l)
 	}
 	slices.SortFunc(layouts, func(a, b Layout) int {

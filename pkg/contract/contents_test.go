@@ -10,7 +10,7 @@ import (
 
 func TestClosureOrdersChildrenFirst(t *testing.T) {
 	c := contents()
-	manifests, blobs := c.Closure([]oci.Digest{digestA, digestA})
+	manifests, blobs := c.Graph().Closure(digestA, digestA)
 	var order []oci.Digest
 	for _, m := range manifests {
 		order = append(order, m.Digest)

@@ -74,6 +74,10 @@ func Newf(kind *Kind, subject, format string, args ...any) *Error {
 	return New(kind, subject, fmt.Errorf(format, args...))
 }
 
+// About names the thing that err happened to and keeps its kind, also when it
+// has none: for work on many things, of which each failure is reported alone.
+func About(subject string, err error) *Error { return New(KindOf(err), subject, err) }
+
 // Hint adds what the reader can do about it, one sentence without a full stop.
 func (e *Error) Hint(format string, args ...any) *Error {
 	e.hint = fmt.Sprintf(format, args...)
@@ -94,10 +98,14 @@ func (e *Error) Error() string {
 
 // Unwrap lets errors.Is find both the kind and the cause.
 func (e *Error) Unwrap() []error {
-	if e.err == nil {
-		return []error{e.kind}
+	var list []error
+	if e.kind != nil {
+		list = append(list, e.kind)
 	}
-	return []error{e.kind, e.err}
+	if e.err != nil {
+		list = append(list, e.err)
+	}
+	return list
 }
 
 // KindOf returns the kind of err, looking at the outermost one first, or nil
@@ -119,6 +127,15 @@ func KindOf(err error) *Kind {
 		return Transient
 	}
 	return nil
+}
+
+// SubjectOf returns what err happened to, as the outermost Error says, or "".
+func SubjectOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.subject
+	}
+	return ""
 }
 
 // HintOf returns the outermost advice that err carries, or "".

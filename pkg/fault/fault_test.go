@@ -40,3 +40,13 @@ func TestKindOfForeignErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestAboutKeepsTheKind(t *testing.T) {
+	err := About("h/a:v1", New(Denied, "token", errors.New("401")))
+	if KindOf(err) != Denied || SubjectOf(err) != "h/a:v1" {
+		t.Errorf("kind %v, subject %q", KindOf(err), SubjectOf(err))
+	}
+	if err := About("h/a:v1", errors.New("x")); KindOf(err) != nil || err.Error() != "h/a:v1: x" {
+		t.Errorf("an unclassified error became %v of kind %v", err, KindOf(err))
+	}
+}

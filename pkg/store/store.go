@@ -41,7 +41,10 @@ type Ingester interface {
 
 	// Ingest begins or continues receiving the blob that desc names. One
 	// digest has one ingest at a time; a second caller waits for the first
-	// to close. Kinds: fault.Local, Cancelled.
+	// to close. Where the store has the blob already, Held is all of it,
+	// CopyFrom reads nothing and Commit does nothing: a caller that commits
+	// when desc.Size bytes are held needs no body.
+	// Kinds: fault.Local, Protocol (an impossible descriptor), Cancelled.
 	Ingest(ctx context.Context, desc oci.Descriptor) (Ingest, error)
 
 	// Sync returns when every committed blob is durable and visible.
@@ -56,12 +59,15 @@ type Ingest interface {
 	// CopyFrom keeps the first start held bytes, drops the others, and
 	// appends body until EOF, hashing all of them. It returns the number of
 	// bytes appended. An error of body keeps what came before it for the
-	// next try. More bytes than the descriptor's size are a
-	// fault.Protocol error.
+	// next try, unless these are all and have the wrong digest. More bytes
+	// than the descriptor's size are a mismatch, see Commit.
 	CopyFrom(ctx context.Context, start int64, body io.Reader) (int64, error)
 	// Commit checks size and digest and hands the blob over to be made
 	// durable with others; it is visible after the next Sync at the latest.
-	// A mismatch is fault.Protocol and discards the bytes.
+	// A mismatch discards the bytes and is fault.Protocol, or
+	// fault.Transient where some of them were held before this ingest began:
+	// then these may be what is wrong, and trying again helps. Too few bytes
+	// are fault.Protocol and are kept. Committing again does nothing.
 	Commit(ctx context.Context) error
 	// Close releases the ingest, keeping the bytes of one that was not
 	// committed. It is safe to call twice.

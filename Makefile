@@ -1,0 +1,52 @@
+# ferry: two commands matter to a newcomer, "make demo" and "make test".
+SHELL := bash
+.SHELLFLAGS := -Eeuo pipefail -c
+.DEFAULT_GOAL := build
+
+VERSION ?= $(shell git describe --tags --always --dirty --match 'v*' 2>/dev/null || echo devel)
+STAGES := discover select fetch pack unpack publish
+BINARIES := $(STAGES:%=bin/ferry-%)
+PREFIX ?= /usr/local
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# -trimpath and no cgo: the same commit gives the same static binary anywhere.
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X ferry/pkg/stage.version=$(VERSION:v%=%)'
+
+.PHONY: build demo test check bench install clean generate
+# The binaries are always handed to the compiler, which knows best what is stale.
+.PHONY: $(BINARIES)
+
+build: $(BINARIES)
+
+$(BINARIES): bin/ferry-%:
+	@$(GO_BUILD) -o $@ ./cmd/$*
+
+# The main job against embedded registries; leaves its documents in ./demo.
+demo: build
+	@go run ./e2e/cmd/demo run -- scripts/demo
+
+# Everything that proves ferry right, the real binaries included.
+test: build
+	go test ./... ./e2e/...
+
+# What CI asks of every commit besides the tests.
+check:
+	@scripts/check
+
+# Writes schemas and examples from the Go types.
+generate:
+	go run ./e2e/cmd/schemas
+
+# Speed as ratios to limits measured in the same run, and peak memory.
+bench: build
+	go test -run '^$$' -bench . -benchtime 1x ./pkg/...
+	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./e2e/...
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 scripts/pull $(DESTDIR)$(PREFIX)/bin/ferry-pull
+	install -m 755 scripts/push $(DESTDIR)$(PREFIX)/bin/ferry-push
+	for stage in $(STAGES); do bin/ferry-$$stage --man > $(DESTDIR)$(PREFIX)/share/man/man1/ferry-$$stage.1; done
+
+clean:
+	rm -rf bin demo

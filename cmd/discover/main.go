@@ -1,0 +1,115 @@
+// Command ferry-discover writes down what a source registry offers: a Catalog.
+//
+// It decides nothing. A policy only keeps it from looking where nobody will; a
+// Catalog made without one serves any later select.
+package main
+
+import (
+	"bytes"
+	"context"
+
+	"ferry/cmd/internal/connect"
+	"ferry/cmd/internal/policy"
+	"ferry/pkg/contract"
+	"ferry/pkg/deckhouse"
+	"ferry/pkg/deckhouse/discovery"
+	"ferry/pkg/generic"
+	"ferry/pkg/stage"
+)
+
+type flags struct {
+	Deckhouse struct {
+		policy.Deckhouse
+		connect.SourceFlags
+	} `cmd:"" help:"Look at an edition of the Deckhouse Kubernetes Platform."`
+	Generic struct {
+		List string `arg:"" optional:"" default:"-" help:"The list of images; - is stdin, the default."`
+		connect.SourceFlags
+	} `cmd:"" help:"Read a list of images: a line HOST/PATH:TAG, HOST/PATH@sha256:HEX or HOST/PATH@CONSTRAINT each, optionally with TARGET/PATH[:TAG] behind it, and # comments."`
+}
+
+const description = `
+Reads tag lists and release channels of a source registry, and writes a Catalog: what there is. ferry-select decides over it what to carry, without a network.
+
+The deckhouse flags that say what to carry are those of ferry-select. Here they only narrow where to look: a Catalog made without them is complete.
+
+    ferry-discover deckhouse --source registry.deckhouse.ru/deckhouse/ee -o catalog.json
+    ferry-discover generic images.txt | ferry-select | ferry-fetch --store /var/ferry | ferry-pack /media/disk
+`
+
+func main() {
+	f := &flags{}
+	stage.Main(stage.Command{
+		Name:        "discover",
+		Summary:     "Write down what a source registry offers",
+		Description: description,
+		Environment: connect.SourceEnvironment(),
+		Writes:      []contract.Kind{contract.KindCatalog},
+		Flags:       f,
+		Run:         f.run,
+	})
+}
+
+// run has one entry a vendor.
+func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	return map[string]func(context.Context, *stage.Session) error{
+		deckhouse.Vendor: f.deckhouse,
+		generic.Vendor:   f.generic,
+	}[s.Verb](ctx, s)
+}
+
+func (f *flags) deckhouse(ctx context.Context, s *stage.Session) error {
+	p, err := f.Deckhouse.Read()
+	if err != nil {
+		return err
+	}
+	if p.Source == "" {
+		p.Source = deckhouse.DefaultSource
+	}
+	inputs, err := stage.InputsOf(p)
+	if err != nil {
+		return err
+	}
+	return stage.Produce(ctx, s, stage.Product[contract.CatalogSpec]{
+		Inputs: inputs,
+		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
+			client, err := f.Deckhouse.Client(s, connect.HostOf([]string{p.Source}))
+			if err != nil {
+				return contract.CatalogSpec{}, err
+			}
+			defer client.Close()
+			s.Progress.Phase("discovering")
+			return discovery.Discover(ctx, client, p, discovery.Options{Parallel: f.Deckhouse.Parallel, Log: s.Log})
+		},
+	})
+}
+
+func (f *flags) generic(ctx context.Context, s *stage.Session) error {
+	list, err := s.Text(ctx, f.Generic.List, "list of images")
+	if err != nil {
+		return err
+	}
+	items, err := generic.ParseList(bytes.NewReader(list.Data))
+	if err != nil {
+		return err
+	}
+	lines := make([]string, len(items))
+	for i, item := range items {
+		lines[i] = item.Text
+	}
+	inputs, err := stage.InputsOf(lines)
+	if err != nil {
+		return err
+	}
+	return stage.Produce(ctx, s, stage.Product[contract.CatalogSpec]{
+		Inputs: inputs,
+		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
+			client, err := f.Generic.Client(s, connect.HostOf(lines))
+			if err != nil {
+				return contract.CatalogSpec{}, err
+			}
+			defer client.Close()
+			return generic.Discover(ctx, client, items, f.Generic.Parallel)
+		},
+	})
+}

@@ -1,0 +1,194 @@
+// Command ferry-fetch downloads what a Selection or Plan names into a store: an
+// Inventory. With --plan it stops at the exact list.
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"ferry/cmd/internal/connect"
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/registry"
+	"ferry/pkg/stage"
+	"ferry/pkg/store"
+	"ferry/pkg/transfer"
+)
+
+type flags struct {
+	Store string `required:"" placeholder:"DIR" help:"Keep content in DIR, a cache that serves many runs."`
+	Plan  bool   `help:"Write the Plan, the exact list of images and blobs with their sizes, and download none."`
+	connect.SourceFlags
+}
+
+const description = `
+Reads a Selection, follows what its images name, and downloads every distinct blob once, however many repositories want it. What the store has is not downloaded again; after an interruption the same command continues, in the middle of a blob too.
+
+    ferry-select -i catalog.json | ferry-fetch --store /var/ferry --plan -o plan.json
+    ferry-fetch -i plan.json --store /var/ferry -o inventory.json
+
+A Plan is locked by digest: fetching it later brings exactly that, or fails. To see and verify what is in a store, use any tool that reads OCI layouts.
+`
+
+func main() {
+	f := &flags{}
+	stage.Main(stage.Command{
+		Name:        "fetch",
+		Summary:     "Download what a Selection or Plan names into a store",
+		Description: description,
+		Environment: connect.SourceEnvironment(),
+		Reads:       []contract.Kind{contract.KindSelection, contract.KindPlan},
+		Writes:      []contract.Kind{contract.KindInventory, contract.KindPlan},
+		Flags:       f,
+		Run:         f.run,
+	})
+}
+
+func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	in, err := s.Input(ctx)
+	if err != nil {
+		return err
+	}
+	j, err := f.read(in)
+	if err != nil {
+		return err
+	}
+	inputs, err := stage.InputsOf(nil, in)
+	if err != nil {
+		return err
+	}
+	path, err := filepath.Abs(f.Store)
+	if err != nil {
+		return fault.New(fault.Usage, "--store", err)
+	}
+	st, err := store.OpenDir(ctx, path, store.Exclusive, store.OnWait(func(holder string) {
+		s.Log.Info("waiting for another run that uses the store", "store", path, "holder", holder)
+	}))
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	j.store = st
+	if f.Plan {
+		return stage.Produce(ctx, s, stage.Product[contract.PlanSpec]{
+			Inputs: inputs,
+			Make: func(ctx context.Context) (contract.PlanSpec, error) {
+				contents, err := f.close(ctx, s, j)
+				return contract.PlanSpec{Contents: contents}, err
+			},
+		})
+	}
+	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
+		Inputs: inputs,
+		Valid:  func(_ context.Context, doc *contract.Inventory) error { return complete(st, path, doc) },
+		Make: func(ctx context.Context) (contract.InventorySpec, error) {
+			contents, err := f.download(ctx, s, j)
+			return contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreLayout, Path: path}, Contents: contents}, err
+		},
+	})
+}
+
+// job is what to fetch: a Selection to be closed, or a Plan's contents.
+type job struct {
+	selection *contract.SelectionSpec
+	contents  contract.Contents
+	host      string // of all sources, "" for several
+	store     *store.Dir
+}
+
+func (f *flags) read(in *stage.Input) (*job, error) {
+	kind, err := in.Kind()
+	if err != nil {
+		return nil, err
+	}
+	var references []string
+	if kind == contract.KindPlan {
+		plan, err := stage.Decode[contract.PlanSpec](*in)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range plan.Spec.Contents.Manifests {
+			references = append(references, m.Repository)
+		}
+		return &job{contents: plan.Spec.Contents, host: connect.HostOf(references)}, nil
+	}
+	selection, err := stage.Decode[contract.SelectionSpec](*in)
+	if err != nil {
+		return nil, err
+	}
+	for _, im := range selection.Spec.Images {
+		references = append(references, im.Source)
+	}
+	return &job{selection: &selection.Spec, host: connect.HostOf(references)}, nil
+}
+
+// close returns the contents of the job, closing the Selection if there is one.
+func (f *flags) close(ctx context.Context, s *stage.Session, j *job) (contract.Contents, error) {
+	client, err := f.Client(s, j.host)
+	if err != nil {
+		return contract.Contents{}, err
+	}
+	defer client.Close()
+	return f.closeWith(ctx, s, j, client)
+}
+
+func (f *flags) closeWith(ctx context.Context, s *stage.Session, j *job, source registry.Source) (contract.Contents, error) {
+	if j.selection == nil {
+		return j.contents, nil
+	}
+	closer := transfer.Closer{
+		Source: source, Store: j.store, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
+		Log: s.Log, Progress: s.Progress,
+	}
+	contents, err := closer.Close(ctx, j.selection)
+	if err != nil {
+		return contents, err
+	}
+	for _, skipped := range contents.Skipped {
+		s.Log.Debug("not at the source, and optional", "image", skipped.Source, "reason", skipped.Reason)
+	}
+	s.Log.Info(fmt.Sprintf("the plan has %d images, %d manifests and %d blobs; %d optional images are not at the source",
+		len(contents.Images), len(contents.Manifests), len(contents.Blobs), len(contents.Skipped)))
+	return contents, nil
+}
+
+func (f *flags) download(ctx context.Context, s *stage.Session, j *job) (contract.Contents, error) {
+	client, err := f.Client(s, j.host)
+	if err != nil {
+		return contract.Contents{}, err
+	}
+	defer client.Close()
+	contents, err := f.closeWith(ctx, s, j, client)
+	if err != nil {
+		return contents, err
+	}
+	downloader := transfer.Downloader{
+		Source: client, Store: j.store, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
+		Log: s.Log, Progress: s.Progress, FreeBytes: j.store.FreeBytes,
+	}
+	figures, err := downloader.Download(ctx, &contents)
+	s.Count("bytes", figures.Bytes)
+	s.Count("bytesMissing", figures.MissingBytes)
+	s.Count("blobs", figures.Blobs)
+	s.Count("blobsMissing", figures.MissingBlobs)
+	return contents, err
+}
+
+// complete tells why a kept Inventory is of no use any more.
+func complete(st *store.Dir, path string, doc *contract.Inventory) error {
+	if doc.Spec.Store.Type != contract.StoreLayout || doc.Spec.Store.Path != path {
+		return fmt.Errorf("it is of the store %s", doc.Spec.Store.Path)
+	}
+	for _, m := range doc.Spec.Contents.Manifests {
+		if _, err := st.Stat(m.Digest); err != nil {
+			return err
+		}
+	}
+	for _, b := range doc.Spec.Contents.Blobs {
+		if _, err := st.Stat(b.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}

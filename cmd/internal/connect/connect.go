@@ -1,0 +1,143 @@
+// Package connect holds the flags by which a stage reaches a registry.
+package connect
+
+import (
+	"os"
+	"strings"
+	"time"
+
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/registry/wire"
+	"ferry/pkg/stage"
+)
+
+// Flags are common to all registries.
+type Flags struct {
+	Insecure      bool          `help:"Speak plain HTTP." group:"Connection"`
+	TLSSkipVerify bool          `name:"tls-skip-verify" help:"Accept any certificate. To add a certificate authority instead, set SSL_CERT_FILE." group:"Connection"`
+	TokenServer   []string      `placeholder:"HOST" help:"Trust HOST to give tokens for the credentials, though it is neither the registry nor in its domain; may be given again." group:"Connection"`
+	Parallel      int           `default:"8" placeholder:"N" help:"Make at most ${default} requests at a time." group:"Connection"`
+	IdleTimeout   time.Duration `default:"60s" placeholder:"DURATION" help:"Give a request up when no byte has moved for so long (default ${default}). There is no limit to the whole." group:"Connection"`
+}
+
+// SourceFlags reach the registry that is read from.
+type SourceFlags struct {
+	Flags
+	Login        string `env:"D8_MIRROR_SOURCE_LOGIN" placeholder:"USER" help:"Log in as USER; the password comes from --password-file or the environment." group:"Connection"`
+	PasswordFile string `placeholder:"FILE" help:"Read the password from FILE." group:"Connection"`
+}
+
+// TargetFlags reach the registry that is written to.
+type TargetFlags struct {
+	Flags
+	Login        string `env:"D8_MIRROR_REGISTRY_LOGIN" placeholder:"USER" help:"Log in as USER; the password comes from --password-file or the environment." group:"Connection"`
+	PasswordFile string `placeholder:"FILE" help:"Read the password from FILE." group:"Connection"`
+}
+
+const (
+	sourcePassword = "D8_MIRROR_SOURCE_PASSWORD"
+	licenseToken   = "D8_MIRROR_LICENSE_TOKEN"
+	targetPassword = "D8_MIRROR_REGISTRY_PASSWORD"
+)
+
+// environment is heeded by every client.
+var environment = []stage.Variable{
+	{Name: "DOCKER_CONFIG", Help: "The directory of docker's config.json, whose credentials and helpers are used for hosts that no login is given for. Default ~/.docker."},
+	{Name: "SSL_CERT_FILE, SSL_CERT_DIR", Help: "Certificate authorities to trust instead of the system's."},
+	{Name: "HTTP_PROXY, HTTPS_PROXY, NO_PROXY", Help: "Proxies, as everywhere."},
+}
+
+// SourceEnvironment are the variables for the manual of a stage with SourceFlags.
+func SourceEnvironment() []stage.Variable {
+	return append([]stage.Variable{
+		{Name: sourcePassword, Help: "The password for --login."},
+		{Name: licenseToken, Help: "A licence key: stands for the login license-token with the key as password, where no login is given (S2.2.1)."},
+	}, environment...)
+}
+
+// TargetEnvironment are those of a stage with TargetFlags.
+func TargetEnvironment() []stage.Variable {
+	return append([]stage.Variable{{Name: targetPassword, Help: "The password for --login."}}, environment...)
+}
+
+// Client connects to the source. The login is for host alone, and for none when
+// host is "": a credential goes to one origin.
+func (f SourceFlags) Client(s *stage.Session, host string) (*wire.Client, error) {
+	password, err := secret(s, f.PasswordFile, sourcePassword)
+	if err != nil {
+		return nil, err
+	}
+	login := f.Login
+	if license := s.Getenv(licenseToken); login == "" && license != "" {
+		login, password = "license-token", license
+	}
+	return f.client(s, host, wire.Credential{User: login, Password: password})
+}
+
+// Client connects to the target.
+func (f TargetFlags) Client(s *stage.Session, host string) (*wire.Client, error) {
+	password, err := secret(s, f.PasswordFile, targetPassword)
+	if err != nil {
+		return nil, err
+	}
+	return f.client(s, host, wire.Credential{User: f.Login, Password: password})
+}
+
+func (f Flags) client(s *stage.Session, host string, login wire.Credential) (*wire.Client, error) {
+	opts := wire.Options{
+		PlainHTTP: f.Insecure, SkipTLSVerify: f.TLSSkipVerify, TokenServers: f.TokenServer,
+		Concurrency: f.Parallel, IdleTimeout: f.IdleTimeout,
+		UserAgent: strings.Replace(s.Generator(), " ", "/", 1), Log: s.Log,
+	}
+	switch {
+	case login.User == "" && login.Password != "":
+		return nil, fault.Newf(fault.Usage, "", "there is a password, but no login").Hint("give --login, or its environment variable")
+	case login.User != "" && host == "":
+		return nil, fault.Newf(fault.Usage, "--login", "the images come from several registries, and a login is for one").
+			Hint("put the credentials into docker's config.json, by host")
+	case login.User != "":
+		opts.Credentials = map[string]wire.Credential{host: login}
+	}
+	return wire.New(opts)
+}
+
+// secret reads a password from a file or the environment, never from arguments,
+// which every user of the machine can see.
+func secret(s *stage.Session, file, variable string) (string, error) {
+	if file == "" {
+		return s.Getenv(variable), nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fault.New(fault.Usage, "--password-file", err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
+}
+
+// HostOf returns the one host of references (repositories or images), or "".
+func HostOf(references []string) string {
+	host := ""
+	for _, r := range references {
+		h, _, _ := strings.Cut(r, "/")
+		if host != "" && h != host {
+			return ""
+		}
+		host = h
+	}
+	return host
+}
+
+// Repository parses a HOST/PATH argument. A bare host is refused with the
+// user's own address in the example (S7.2.1, Q2, Q3).
+func Repository(what, value string) (oci.Repository, error) {
+	trimmed := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(value, "https://"), "http://"), "/")
+	if trimmed != "" && !strings.Contains(trimmed, "/") {
+		return oci.Repository{}, fault.Newf(fault.Usage, what, "%s is a registry; a path in it is needed", trimmed).Hint("for example %s/deckhouse", trimmed)
+	}
+	repo, err := oci.ParseRepository(trimmed)
+	if err != nil {
+		return repo, fault.New(fault.Usage, what, err)
+	}
+	return repo, nil
+}

@@ -1,0 +1,51 @@
+// Package content opens what an Inventory names: a store, or archives in place.
+package content
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"ferry/pkg/bundle"
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/store"
+)
+
+// Reader is content that must be closed.
+type Reader interface {
+	store.Reader
+	Close() error
+}
+
+// Open opens the content at loc for reading.
+// Kinds: fault.Damaged where it is gone, Local, Cancelled.
+func Open(ctx context.Context, loc contract.StoreLocation) (Reader, error) {
+	if loc.Type == contract.StoreArchives {
+		return bundle.Open(loc.Path, loc.Archives)
+	}
+	st, err := store.OpenDir(ctx, loc.Path, store.Shared)
+	if fault.KindOf(err) == fault.NotFound {
+		return nil, fault.New(fault.Damaged, "Inventory", err).Hint("an Inventory is of use only where its store is; run fetch here")
+	}
+	return st, err
+}
+
+// CheckFiles tells whether the files of archives are in dir with their sizes:
+// enough to believe a kept document, which was made when they were verified.
+func CheckFiles(dir string, archives []contract.ArchiveFiles) error {
+	for _, a := range archives {
+		for _, f := range a.Files {
+			info, err := os.Stat(filepath.Join(dir, f.Name))
+			if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() != f.Size {
+				return fault.Newf(fault.Damaged, f.Name, "it is gone, or of another size")
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+// Command ferry-publish writes an Inventory's images to a registry, reads every
+// tag back, and says what stands there: a Receipt.
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"ferry/cmd/internal/connect"
+	"ferry/cmd/internal/content"
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/stage"
+	"ferry/pkg/transfer"
+)
+
+type flags struct {
+	Target string   `arg:"" help:"The registry and the path below which everything lands: HOST/PATH."`
+	Map    []string `placeholder:"FROM=TO" help:"Put the repositories below FROM below TO instead; may be given again, the first that fits counts."`
+	// d8's name for the one mapping that it has.
+	ModulesPathSuffix string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
+	connect.TargetFlags
+}
+
+const description = `
+Reads an Inventory and writes its images to the registry: what is there already is not sent again, blobs come before manifests, versions before the channels that point to them. Then every tag is read back, hashed and compared. The Receipt lists them; it is written only when all are right.
+
+Running it again is safe, and writes nothing when nothing is missing.
+
+    ferry-unpack /media/disk | ferry-publish registry.closed.example/deckhouse -o receipt.json
+`
+
+func main() {
+	f := &flags{}
+	stage.Main(stage.Command{
+		Name:        "publish",
+		Summary:     "Write the images of an Inventory to a registry and prove that they are there",
+		Description: description,
+		Environment: connect.TargetEnvironment(),
+		Reads:       []contract.Kind{contract.KindInventory},
+		Writes:      []contract.Kind{contract.KindReceipt},
+		Flags:       f,
+		Run:         f.run,
+	})
+}
+
+func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	target, err := connect.Repository("target", f.Target)
+	if err != nil {
+		return err
+	}
+	prefixes, err := f.prefixes()
+	if err != nil {
+		return err
+	}
+	in, err := s.Input(ctx)
+	if err != nil {
+		return err
+	}
+	inventory, err := stage.Decode[contract.InventorySpec](*in)
+	if err != nil {
+		return err
+	}
+	inputs, err := stage.InputsOf(struct {
+		Target   string
+		Prefixes []transfer.Prefix
+	}{target.String(), prefixes}, in)
+	if err != nil {
+		return err
+	}
+	publisher := &transfer.Publisher{
+		Root: target, Prefixes: prefixes, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
+		Log: s.Log, Progress: s.Progress,
+	}
+	return stage.Produce(ctx, s, stage.Product[contract.ReceiptSpec]{
+		Inputs: inputs,
+		Make: func(ctx context.Context) (contract.ReceiptSpec, error) {
+			return f.publish(ctx, s, publisher, &inventory.Spec)
+		},
+	})
+}
+
+func (f *flags) publish(ctx context.Context, s *stage.Session, p *transfer.Publisher, inventory *contract.InventorySpec) (contract.ReceiptSpec, error) {
+	from, err := content.Open(ctx, inventory.Store)
+	if err != nil {
+		return contract.ReceiptSpec{}, err
+	}
+	defer from.Close()
+	client, err := f.Client(s, p.Root.Host)
+	if err != nil {
+		return contract.ReceiptSpec{}, err
+	}
+	defer client.Close()
+	p.Content, p.Target = from, client
+	receipt, figures, err := p.Publish(ctx, &inventory.Contents)
+	s.Count("tags", figures.Tags)
+	s.Count("tagsWritten", figures.TagsWritten)
+	s.Count("blobsUploaded", figures.BlobsUploaded)
+	s.Count("blobsMounted", figures.BlobsMounted)
+	s.Count("bytesUploaded", figures.BytesUploaded)
+	if err == nil {
+		s.Log.Info(fmt.Sprintf("%d tags stand at %s, all equal by digest; %d were written now, with %d blobs of %d bytes",
+			figures.Tags, p.Root, figures.TagsWritten, figures.BlobsUploaded, figures.BytesUploaded))
+	}
+	return receipt, err
+}
+
+func (f *flags) prefixes() ([]transfer.Prefix, error) {
+	var prefixes []transfer.Prefix
+	for _, m := range f.Map {
+		from, to, ok := strings.Cut(m, "=")
+		if from = strings.Trim(from, "/"); !ok || from == "" {
+			return nil, fault.Newf(fault.Usage, "--map", "%q is not FROM=TO", m)
+		}
+		prefixes = append(prefixes, transfer.Prefix{From: from, To: strings.Trim(to, "/")})
+	}
+	if f.ModulesPathSuffix != "" {
+		prefixes = append(prefixes, transfer.Prefix{From: "modules", To: strings.Trim(f.ModulesPathSuffix, "/")})
+	}
+	return prefixes, nil
+}

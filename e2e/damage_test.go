@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ferry/e2e/edition"
+	"ferry/pkg/registry/registrytest"
+)
+
+// copyDir copies the files of a bundle.
+func copyDir(t *testing.T, from string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// refuses asserts that unpack | publish of dir ends with 65, names file, and
+// that the target saw no write.
+func refuses(t *testing.T, target *registrytest.Server, dir, file, what string) {
+	t.Helper()
+	target.Reset()
+	r := shell(t, dir, `
+		set +e
+		ferry-unpack . | ferry-publish "$TARGET/mirror" --insecure
+		echo "${PIPESTATUS[@]}"
+	`, "TARGET="+target.Host)
+	if !strings.Contains(r.stdout, "65 65") {
+		t.Errorf("%s: exit statuses %q, want 65 65\n%s", what, strings.TrimSpace(r.stdout), r.stderr)
+	}
+	if !strings.Contains(r.stderr, file) {
+		t.Errorf("%s: the error does not name %s:\n%s", what, file, r.stderr)
+	}
+	if writes := target.Writes(); len(writes) > 0 {
+		t.Errorf("%s: the target was written to: %v", what, writes)
+	}
+}
+
+// B1, B3, B7: whatever happens to a bundle on its way, nothing of it is
+// published. pkg/bundle sweeps every cut; here the binaries are asked at some.
+func TestDamagedBundles(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	whole := packed(t, src.Host)
+	chunked := packed(t, src.Host, "--chunk-size", "20000B")
+	target := registrytest.Start(t, registrytest.New())
+	random := rand.New(rand.NewPCG(1, 2))
+
+	edit := func(from, file string, change func(content []byte) []byte) string {
+		dir := copyDir(t, from)
+		path := filepath.Join(dir, file)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, change(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	const archive = "platform.tar"
+	info, err := os.Stat(filepath.Join(whole, archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := int(info.Size() / 512)
+	cuts := []int{0, 1, 2, blocks - 2, blocks - 1}
+	for range 12 {
+		cuts = append(cuts, random.IntN(blocks))
+	}
+	for _, cut := range cuts {
+		refuses(t, target, edit(whole, archive, func(c []byte) []byte { return c[:cut*512] }), archive, "cut")
+	}
+	for range 12 {
+		at := random.IntN(int(info.Size()))
+		refuses(t, target, edit(whole, archive, func(c []byte) []byte { c[at] ^= 1 << random.IntN(8); return c }), archive, "flipped bit")
+	}
+
+	names, err := filepath.Glob(filepath.Join(chunked, archive+".*.chunk"))
+	if err != nil || len(names) < 3 {
+		t.Fatalf("want at least three chunks, found %v (%v)", names, err)
+	}
+	slices.Sort(names)
+	for _, i := range []int{0, 1, len(names) - 1} {
+		dir := copyDir(t, chunked)
+		name := filepath.Base(names[i])
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		refuses(t, target, dir, name, "missing chunk")
+	}
+	swap := copyDir(t, chunked)
+	first, second := filepath.Join(swap, filepath.Base(names[0])), filepath.Join(swap, filepath.Base(names[1]))
+	for _, move := range [][2]string{{first, swap + "/x"}, {second, first}, {swap + "/x", second}} {
+		if err := os.Rename(move[0], move[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuses(t, target, swap, filepath.Base(first), "swapped chunks")
+	foreign := copyDir(t, chunked)
+	if err := os.WriteFile(filepath.Join(foreign, archive+".9999.chunk"), []byte("of another bundle"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, target, foreign, archive+".9999.chunk", "foreign chunk")
+}

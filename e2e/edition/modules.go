@@ -1,0 +1,133 @@
+package edition
+
+import (
+	"fmt"
+
+	"ferry/pkg/oci"
+)
+
+// shape is what a module's images hold; modules take the shapes in turn.
+type shape struct {
+	internal bool // images_digests.json
+	extra    bool // extra_images.json
+	vex      bool
+	lts      bool // a sixth channel (S3.4.6)
+	bare     bool // version.json without "v"; suspended, which modules ignore (S3.4.7)
+}
+
+var shapes = [...]shape{
+	{internal: true, extra: true, vex: true, lts: true},
+	{internal: true, vex: true, bare: true},
+	{}, // neither file: normal (S1.6.3)
+	{extra: true},
+}
+
+// moduleVersion is one version of a module.
+type moduleVersion struct {
+	tag      string
+	channels []string
+	wanted   bool
+}
+
+// moduleVersions has a version that no channel points at, so nobody wants it.
+func moduleVersions(s shape) []moduleVersion {
+	list := []moduleVersion{
+		{tag: "v1.0.0"},
+		{tag: "v1.1.0"},
+		{tag: "v1.1.1", channels: channels[2:]},
+		{tag: "v1.2.0", channels: channels[:2]},
+	}
+	if s.lts {
+		list[0].channels = []string{"lts"}
+	}
+	for i := range list {
+		list[i].wanted = len(list[i].channels) > 0
+	}
+	return list
+}
+
+// modules puts the modules and the repository whose tags are their names. One
+// more name is announced that has no repositories at all; it must not become a
+// discovery tag (S9, row 54).
+func (w *writer) modules() {
+	for i := range w.opts.Modules {
+		name := fmt.Sprintf("mod-%02d", i)
+		w.place("modules", name, w.small("modules"), false)
+		w.out.Discovery = append(w.out.Discovery, "modules:"+name)
+		s := shapes[i%len(shapes)]
+		for _, v := range moduleVersions(s) {
+			w.moduleRelease("modules/"+name+"/release", v, s)
+			w.moduleImages("modules/"+name, v, s)
+		}
+	}
+	if w.opts.Modules > 1 {
+		w.place("modules", "announced-only", w.small("modules"), false)
+	}
+}
+
+func (w *writer) moduleRelease(path string, v moduleVersion, s shape) {
+	version := v.tag
+	if s.bare {
+		version = v.tag[1:]
+	}
+	im := image{name: path + ":" + v.tag, arch: "amd64", layers: []layer{{files: []file{
+		{"./version.json", string(encode(map[string]any{"version": version, "suspend": s.bare}))},
+		{"changelog.yaml", "features: []\n"},
+		{"module.yaml", "name: synthetic\n"},
+	}}}}
+	w.place(path, v.tag, im, v.wanted)
+	for _, ch := range v.channels {
+		w.place(path, ch, im, v.wanted)
+	}
+}
+
+// moduleImages puts a version image and what it names. images_digests.json of an
+// older build lies below the right one and names an image that does not exist.
+func (w *writer) moduleImages(path string, v moduleVersion, s shape) {
+	im := image{name: path + ":" + v.tag, arch: "amd64", layers: []layer{base()}}
+	if s.internal {
+		im.layers = append(im.layers,
+			layer{files: []file{{"images_digests.json", fmt.Sprintf("[%q]", oci.DigestOf([]byte("gone")))}}},
+			layer{files: []file{{"images_digests.json", w.internal(path, v, s)}}})
+	}
+	if s.extra {
+		im.layers = append(im.layers, layer{files: []file{{"./extra_images.json", w.extra(path, v, s)}}})
+	}
+	im.layers = append(im.layers, layer{files: []file{{"module.yaml", v.tag}}, compression: zstandard})
+	w.place(path, v.tag, im, v.wanted)
+	if s.vex {
+		w.attest(path, v.tag+".att", im.name, v.wanted)
+	}
+}
+
+// internal puts the images that a version names by digest, nested as no schema
+// says (S1.6.1): one of all versions, one of its own.
+func (w *writer) internal(path string, v moduleVersion, s shape) string {
+	shared := w.place(path, "", w.payload(path+"/controller", path, true), true)
+	own := w.place(path, "", w.payload(path+"/webhook/"+v.tag, path, v.wanted), v.wanted)
+	if s.vex {
+		w.attest(path, att(own), path+"/webhook/"+v.tag, v.wanted)
+	}
+	return string(encode(map[string]any{"controller": shared, "hooks": []any{map[string]any{"webhook": own}}}))
+}
+
+// extra puts extra images: even ones have a number as tag, the same in all
+// versions, odd ones the version. A value of any other type is passed over
+// (S1.6.2). Attestations stand in the module's own repository (S1.7.3).
+func (w *writer) extra(path string, v moduleVersion, s shape) string {
+	names := map[string]any{"enabled": true}
+	for i := range w.opts.ExtraImages {
+		name := fmt.Sprintf("extra-%d", i)
+		var value any = 5 + i
+		tag, wanted := fmt.Sprint(value), true
+		if i%2 == 1 {
+			value, tag, wanted = v.tag, v.tag, v.wanted
+		}
+		names[name] = value
+		w.place(path+"/extra/"+name, tag, w.payload(path+"/"+name+":"+tag, path, wanted), wanted)
+		if s.vex && i%2 == 0 {
+			w.attest(path, tag+".att", path+"/"+name+":"+tag, wanted)
+		}
+	}
+	return string(encode(names))
+}

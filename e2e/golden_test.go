@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/e2e/servers"
+	"ferry/pkg/oci"
+	"ferry/pkg/registry/registrytest"
+)
+
+var goldenCases = []string{"d8-default", "d8-exclude", "d8-module-caret", "d8-pinned-stable"}
+
+// recorded is what stood at d8's target after its push, without what ferry does
+// on purpose in another way: the access probe, and placeholders, whose digests
+// d8 draws at random (they are returned by name).
+func recorded(t *testing.T, name string) (tags map[string]oci.Digest, discovery []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", "golden", name, "target.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tags = map[string]oci.Digest{}
+	for line := range strings.Lines(string(text)) {
+		tag, digest, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok {
+			t.Fatalf("line %q", line)
+		}
+		switch path, _, _ := strings.Cut(tag, ":"); {
+		case tag == ":d8WriteCheck":
+		case path == "modules", path == "packages", path == "deckhouse-cli/plugins":
+			discovery = append(discovery, tag)
+		default:
+			tags[tag] = oci.Digest(digest)
+		}
+	}
+	return tags, discovery
+}
+
+// A bundle made by d8 is published to exactly what d8's own push made of it.
+func TestGoldenPush(t *testing.T) {
+	for _, name := range goldenCases {
+		t.Run(name, func(t *testing.T) {
+			want, discovery := recorded(t, name)
+			target := registrytest.Start(t, registrytest.New())
+			run(t, "", "ferry-push", filepath.Join("testdata", "golden", name), target.Host+"/mirror/dkp", "--insecure")
+			assertTarget(t, target.Tags(), "mirror/dkp", want, discovery)
+		})
+	}
+}
+
+// goldenSource serves the registry that d8 pulled from.
+func goldenSource(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("tar", "-xzf", filepath.Join("testdata", "golden", "source-registry.tar.gz"), "-C", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return servers.Olareg(t, dir)
+}
+
+// The same source and the same flags give the same tags as d8's pull and push.
+// Packages and plugins are not pulled yet and left out of the comparison.
+func TestGoldenPull(t *testing.T) {
+	for _, name := range goldenCases {
+		t.Run(name, func(t *testing.T) {
+			flags, err := os.ReadFile(filepath.Join("testdata", "golden", name, "flags.txt"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var args []string
+			fields := strings.Fields(string(flags))
+			for i := 0; i < len(fields); i++ {
+				if strings.HasSuffix(fields[i], "-package") {
+					i++ // and its value
+					continue
+				}
+				args = append(args, fields[i])
+			}
+			disk := t.TempDir()
+			run(t, "", "ferry-pull", append([]string{disk, "--source", goldenSource(t) + "/deckhouse/ee", "--insecure"}, args...)...)
+			target := registrytest.Start(t, registrytest.New())
+			run(t, "", "ferry-push", disk, target.Host+"/mirror/dkp", "--insecure")
+
+			want, _ := recorded(t, name)
+			for tag := range want {
+				if strings.HasPrefix(tag, "packages/") || strings.HasPrefix(tag, "deckhouse-cli/") {
+					delete(want, tag)
+				}
+			}
+			have := map[string]oci.Digest{}
+			for tag, digest := range target.Tags() {
+				tag = strings.TrimPrefix(strings.TrimPrefix(tag, "mirror/dkp"), "/")
+				if !strings.HasPrefix(tag, "modules:") {
+					have[tag] = digest
+				}
+			}
+			if diff := cmp.Diff(want, have); diff != "" {
+				t.Errorf("tags (-d8 +ferry):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,291 @@
+package bundle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/durable"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+)
+
+// record is what a run says of an archive before and after it writes it. While
+// it has no digest the archive may be anything.
+type record struct {
+	// MadeFrom is archivePlan.madeFrom.
+	MadeFrom oci.Digest            `json:"madeFrom"`
+	Archive  contract.ArchiveFiles `json:"archive"`
+}
+
+// journal remembers, across runs that are killed, which archives of a directory
+// are ours and which are finished. It is safe for concurrent use.
+type journal struct {
+	dir string
+
+	mu      sync.Mutex
+	records map[string]record // by archive
+}
+
+// loadJournal reads what earlier runs left in dir: of one that was killed the
+// journal, of one that was finished the Bundle document.
+func loadJournal(dir string) (*journal, error) {
+	j := &journal{dir: dir, records: map[string]record{}}
+	data, err := readIfThere(filepath.Join(dir, DocumentName))
+	if err != nil {
+		return nil, err
+	}
+	j.addDocument(data)
+	data, err = readIfThere(filepath.Join(dir, journalName))
+	if err != nil {
+		return nil, err
+	}
+	var records map[string]record
+	if json.Unmarshal(data, &records) == nil { // else it is not ours, and is overwritten
+		maps.Copy(j.records, records)
+	}
+	return j, nil
+}
+
+// addDocument takes a finished bundle's archives for what they are said to be
+// made from. Another version's document says nothing to us.
+func (j *journal) addDocument(data []byte) {
+	doc, err := contract.Decode[contract.BundleSpec](data)
+	if err != nil {
+		return
+	}
+	plans, err := planArchives(&doc.Spec.Contents, 0)
+	if err != nil {
+		return
+	}
+	for i, p := range plans { // both are sorted, and Decode saw that they agree
+		j.records[p.name] = record{MadeFrom: p.madeFrom, Archive: doc.Spec.Archives[i]}
+	}
+}
+
+func readIfThere(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return data, durable.Fault(path, err)
+}
+
+// set replaces an archive's record, durably.
+func (j *journal) set(name string, r record) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.records[name] = r
+	return j.save()
+}
+
+func (j *journal) save() error {
+	data, err := json.MarshalIndent(j.records, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(j.dir, journalName), append(data, '\n'), 0o644)
+}
+
+// prepare makes dir ready for the planned archives and no others: readers of
+// archives take every one that they find, a stale chunk too (S9 row 82). What
+// stands in the way is refused, or with force removed, if an earlier run made
+// it. It returns the journal, in which archives of the same plan may be
+// finished already.
+func prepare(dir string, plans []*archivePlan, force bool) (*journal, error) {
+	j, err := loadJournal(dir)
+	if err != nil {
+		return nil, err
+	}
+	stale, foreign, err := j.inTheWay(plans)
+	if err != nil {
+		return nil, err
+	}
+	if len(foreign) > 0 {
+		return nil, fault.Newf(fault.Usage, dir, "the directory holds archives that ferry did not put there: %s", few(foreign)).
+			Hint("choose an empty directory, or move them away")
+	}
+	if len(stale) > 0 && !force {
+		return nil, fault.Newf(fault.Usage, dir, "the directory holds another bundle: %s", few(stale)).
+			Hint("choose an empty directory, or replace the bundle with --force")
+	}
+	for _, name := range stale {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			return nil, durable.Fault(filepath.Join(dir, name), err)
+		}
+	}
+	if err := j.begin(plans); err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// inTheWay lists the archive files of the directory that are not to be there:
+// those of earlier bundles, and those that nobody knows. With force the names
+// of planned archives are ours too, whoever wrote them.
+func (j *journal) inTheWay(plans []*archivePlan) (stale, foreign []string, err error) {
+	planned := map[string]*archivePlan{}
+	for _, p := range plans {
+		planned[p.name] = p
+	}
+	names, err := archiveFilesIn(j.dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range names {
+		archive, _, _ := archiveOf(name)
+		known, ours := j.records[archive]
+		p := planned[archive]
+		switch {
+		case p != nil && ours && known.MadeFrom == p.madeFrom && p.hasFile(name):
+		case p != nil || ours:
+			stale = append(stale, name)
+		default:
+			foreign = append(foreign, name)
+		}
+	}
+	return stale, foreign, nil
+}
+
+func (p *archivePlan) hasFile(name string) bool {
+	return slices.ContainsFunc(p.files, func(f contract.File) bool { return f.Name == name })
+}
+
+// begin makes the journal say what this run will write, and what of it is
+// there. From then on the directory is no finished bundle.
+func (j *journal) begin(plans []*archivePlan) error {
+	old := maps.Clone(j.records)
+	clear(j.records)
+	for _, p := range plans {
+		if known, ok := old[p.name]; ok && known.MadeFrom == p.madeFrom && p.sameFiles(known.Archive) {
+			j.records[p.name] = known
+			continue
+		}
+		j.records[p.name] = record{MadeFrom: p.madeFrom}
+	}
+	if err := j.save(); err != nil {
+		return err
+	}
+	path := filepath.Join(j.dir, DocumentName)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return durable.Fault(path, err)
+	}
+	return durable.SyncDir(j.dir)
+}
+
+func (p *archivePlan) sameFiles(have contract.ArchiveFiles) bool {
+	return slices.EqualFunc(p.files, have.Files, func(a, b contract.File) bool { return a.Name == b.Name && a.Size == b.Size })
+}
+
+// finished returns the archive if an earlier run finished it and every byte is
+// still what it was. If not, wasted is told how many bytes were read for it.
+func (j *journal) finished(ctx context.Context, p *archivePlan, progress Progress, wasted func(bytes int64)) (contract.ArchiveFiles, bool, error) {
+	j.mu.Lock()
+	known := j.records[p.name].Archive
+	j.mu.Unlock()
+	if len(known.Files) == 0 {
+		return known, false, nil
+	}
+	opened := newHandles(j.dir)
+	defer opened.Close()
+	files, err := newParts(opened, known.Files)
+	if errors.Is(err, fault.Damaged) {
+		return known, false, nil // missing: write it again
+	}
+	if err != nil {
+		return known, false, err
+	}
+	if files.size != p.size {
+		return known, false, nil
+	}
+	stream := readAhead(ctx, p.name, files, progress)
+	defer stream.Close()
+	got, err := stream.Finish()
+	if err != nil {
+		return known, false, err
+	}
+	same := got.Digest == known.Digest && slices.Equal(got.Files, known.Files)
+	if !same {
+		wasted(files.size)
+	}
+	return known, same, nil
+}
+
+// Finish completes a directory after [Write]: it writes the encoded Bundle
+// document and drops the journal of the run. Kinds: fault.Local.
+func Finish(dir string, document []byte) error {
+	if err := durable.WriteFile(filepath.Join(dir, DocumentName), document, 0o644); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, journalName)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return durable.Fault(path, err)
+	}
+	return durable.SyncDir(dir)
+}
+
+// ReadDocument reads the Bundle document of a directory and its text. Kinds:
+// fault.NotFound when there is none (another tool made the archives: see
+// [Import]), fault.Damaged, fault.Local.
+func ReadDocument(dir string) (*contract.Bundle, []byte, error) {
+	path := filepath.Join(dir, DocumentName)
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, missingDocument(dir)
+	}
+	if err != nil {
+		return nil, nil, durable.Fault(path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, contract.Limit))
+	if err != nil {
+		return nil, nil, durable.Fault(path, err)
+	}
+	doc, err := contract.Decode[contract.BundleSpec](data)
+	if err != nil {
+		return nil, nil, fault.New(fault.Damaged, path, err).Hint("copy %s again from the medium", DocumentName)
+	}
+	return doc, data, nil
+}
+
+// missingDocument tells a bundle that was never finished from one of others.
+func missingDocument(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, journalName)); err == nil {
+		return fault.Newf(fault.Damaged, dir, "the bundle is not finished: there is a %s, but no %s", journalName, DocumentName).
+			Hint("run pack again, it continues where it stopped")
+	}
+	return fault.Newf(fault.NotFound, filepath.Join(dir, DocumentName), "the directory has no table of contents")
+}
+
+// archiveFilesIn lists the files of dir, sorted, that are archives or chunks by
+// their names (S7.1). Directories are none.
+func archiveFilesIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, durable.Fault(dir, err)
+	}
+	var names []string
+	for _, e := range entries {
+		if _, _, ok := archiveOf(e.Name()); ok && !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// few joins names for a message, not all of a thousand.
+func few(names []string) string {
+	const enough = 10
+	if len(names) <= enough {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:enough], ", ") + ", ..."
+}

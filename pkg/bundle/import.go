@@ -1,0 +1,324 @@
+package bundle
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/durable"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+)
+
+// Rules is what only a vendor knows about archives that carry no document.
+type Rules interface {
+	// Vendor is the name for Contents.Vendor.
+	Vendor() string
+	// Prefix is the path that every layout of the archive lands below, ""
+	// for none; names are the entries of its tar.
+	Prefix(archive string, names []string) string
+	// Phase is a tag's turn at the target.
+	Phase(path, tag string) int
+	// Discovery are the discovery tags for images that land at path.
+	Discovery(path string) []contract.DiscoveryTag
+	// Yields says that the archive's tags give way where another archive has
+	// the same tags for other images.
+	Yields(archive string) bool
+}
+
+// Set is the files of one archive, found by their names.
+type Set struct {
+	Name  string // of the archive
+	Files []string
+}
+
+// Find finds archives by the rules of S7.1: paths are one directory, or files
+// of one directory; any chunk stands for its whole set, and a whole archive
+// stands before chunks of the same name. All gaps between chunks are named at
+// once. The archives are sorted by name.
+// Kinds: fault.Usage, fault.Damaged, fault.Local.
+func Find(paths []string) (dir string, found []Set, err error) {
+	dir, wanted, err := wantedArchives(paths)
+	if err != nil {
+		return "", nil, err
+	}
+	names, err := archiveFilesIn(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	chunks := map[string]map[int]string{} // by archive and number
+	for _, name := range names {
+		archive, i, _ := archiveOf(name)
+		if wanted != nil && !wanted[archive] {
+			continue
+		}
+		if chunks[archive] == nil {
+			chunks[archive] = map[int]string{}
+		}
+		chunks[archive][i] = name
+	}
+	var problems []error
+	for _, archive := range slices.Sorted(maps.Keys(chunks)) {
+		files, err := completeSet(archive, chunks[archive])
+		found = append(found, files)
+		problems = append(problems, err)
+	}
+	if len(found) == 0 {
+		return "", nil, fault.Newf(fault.Usage, dir, "there are no archives").
+			Hint("name the directory that holds the .tar or .chunk files")
+	}
+	return dir, found, errors.Join(problems...)
+}
+
+// wantedArchives splits paths into the directory and the archives; nil means
+// all of them.
+func wantedArchives(paths []string) (dir string, wanted map[string]bool, err error) {
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return "", nil, fault.Newf(fault.Usage, path, "there is no such file or directory")
+		}
+		if err != nil {
+			return "", nil, durable.Fault(path, err)
+		}
+		if info.IsDir() && len(paths) == 1 {
+			return path, nil, nil
+		}
+		archive, _, ok := archiveOf(filepath.Base(path))
+		if info.IsDir() || !ok {
+			return "", nil, fault.Newf(fault.Usage, path, "not an archive").
+				Hint("name one directory, or files that end in .tar or .tar.0000.chunk")
+		}
+		if wanted != nil && filepath.Dir(path) != dir {
+			return "", nil, fault.Newf(fault.Usage, path, "not in the same directory as the archives before it").
+				Hint("put all archives into one directory")
+		}
+		if wanted == nil {
+			wanted = map[string]bool{}
+		}
+		dir, wanted[archive] = filepath.Dir(path), true
+	}
+	if wanted == nil {
+		return "", nil, fault.Newf(fault.Usage, "", "no archives are named")
+	}
+	return dir, wanted, nil
+}
+
+// completeSet turns numbered chunks into a list without gaps.
+func completeSet(archive string, chunks map[int]string) (Set, error) {
+	files := Set{Name: archive}
+	if !oci.ValidTag(archive + tarSuffix) {
+		return files, fault.Newf(fault.Usage, archive+tarSuffix, "the archive's name has characters that ferry does not allow").
+			Hint("rename it, using letters, digits and . _ - alone")
+	}
+	if whole, ok := chunks[-1]; ok {
+		files.Files = []string{whole}
+		return files, nil
+	}
+	var missing []string
+	last := slices.Max(slices.Collect(maps.Keys(chunks)))
+	for i := range last + 1 {
+		name := chunkName(archive, i)
+		if len(missing) > 20 {
+			break
+		}
+		if chunks[i] != name {
+			missing = append(missing, name)
+		}
+		files.Files = append(files.Files, name)
+	}
+	if len(missing) > 0 {
+		return files, fault.Newf(fault.Damaged, archive+tarSuffix, "chunks are missing: %s", few(missing)).Hint("copy them from the medium")
+	}
+	return files, nil
+}
+
+// Import verifies archives that have no Bundle document, as [Verify] does but
+// for what only a document can say, and returns the files with their digests
+// and the contents. Every tag's image must be there with all that it needs.
+// A tag that stands twice in a layout means the last one (S6.5.6); tags that
+// stand in two archives with different images are refused, unless one archive
+// yields. Archives whose every tag another one owns are not in the contents.
+// Kinds: fault.Damaged, fault.Local, fault.Cancelled.
+func Import(ctx context.Context, dir string, found []Set, rules Rules, progress Progress) ([]contract.ArchiveFiles, *contract.Contents, error) {
+	opened := newHandles(dir)
+	defer opened.Close()
+	sets, total, err := openSets(opened, found)
+	if err != nil {
+		return nil, nil, err
+	}
+	progress = audible(progress)
+	progress.SetTotal(total, 0)
+	imp := &importer{rules: rules, owners: map[string]contract.Image{}, graph: contract.Graph{}, blobs: map[oci.Digest]int64{}}
+	archives := make([]contract.ArchiveFiles, len(found))
+	var problems []error
+	for _, i := range yieldingLast(found, rules) {
+		seen, files, err := inspect(ctx, found[i].Name, sets[i], progress)
+		if err == nil {
+			err = imp.add(found[i].Name, seen)
+		}
+		if err != nil && !errors.Is(err, fault.Damaged) {
+			return nil, nil, err
+		}
+		archives[i] = files
+		problems = append(problems, err)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, nil, err
+	}
+	contents, err := imp.contents()
+	if err != nil {
+		return nil, nil, fault.New(fault.Damaged, dir, err)
+	}
+	return archives, contents, nil
+}
+
+func openSets(opened *handles, found []Set) (sets []*parts, total int64, err error) {
+	for _, set := range found {
+		files := make([]contract.File, len(set.Files))
+		for i, name := range set.Files {
+			files[i].Name = name
+		}
+		p, err := newParts(opened, files)
+		if err != nil {
+			return nil, 0, err
+		}
+		sets = append(sets, p)
+		total += p.size
+	}
+	return sets, total, nil
+}
+
+// yieldingLast orders archives so that who comes first owns a tag.
+func yieldingLast(found []Set, rules Rules) []int {
+	order := make([]int, len(found))
+	rank := func(i int) int {
+		if rules.Yields(found[i].Name) {
+			return 1
+		}
+		return 0
+	}
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rank(a), rank(b)) })
+	return order
+}
+
+// importer merges archives into contents.
+type importer struct {
+	rules    Rules
+	archives []contract.Archive
+	owners   map[string]contract.Image // by path:tag
+	graph    contract.Graph
+	blobs    map[oci.Digest]int64
+}
+
+func (imp *importer) add(archive string, seen *inspected) error {
+	prefix := imp.rules.Prefix(archive, seen.names)
+	added := contract.Archive{Name: archive, Layouts: []string{}}
+	for _, path := range slices.Sorted(maps.Keys(seen.layouts)) {
+		l := seen.layouts[path]
+		target := joinPath(prefix, path)
+		if target != "" && !oci.ValidPath(target) {
+			return fault.Newf(fault.Damaged, archive+tarSuffix, "layout %q is no repository path", target).
+				Hint("the archive was not made by a mirroring tool")
+		}
+		if len(l.tags) == 0 {
+			added.Layouts = append(added.Layouts, target)
+		}
+		for _, d := range l.tags {
+			if err := imp.own(contract.Image{
+				Archive: archive, Path: target, Tag: d.tag(), Digest: d.Digest,
+				Phase:  imp.rules.Phase(target, d.tag()),
+				Source: sourceOf(d, target),
+				Reason: "imported from " + archive + tarSuffix,
+			}); err != nil {
+				return err
+			}
+		}
+		maps.Copy(imp.graph, l.graph)
+		maps.Copy(imp.blobs, l.blobs)
+	}
+	imp.archives = append(imp.archives, added)
+	return nil
+}
+
+func joinPath(prefix, path string) string {
+	if prefix == "" || path == "" {
+		return prefix + path
+	}
+	return prefix + "/" + path
+}
+
+// sourceOf is the reference in the descriptor, or one that names no real host:
+// some are no references (S6.5.5).
+func sourceOf(d layoutDescriptor, path string) string {
+	if _, err := oci.ParseReference(d.ref()); err == nil {
+		return d.ref()
+	}
+	if path == "" {
+		path = "root"
+	}
+	return oci.Repository{Host: "bundle.invalid", Path: path}.WithTag(d.tag()).String()
+}
+
+// own gives a tag to the first archive that has it.
+func (imp *importer) own(im contract.Image) error {
+	target := im.Path + ":" + im.Tag
+	owner, taken := imp.owners[target]
+	switch {
+	case !taken:
+		imp.owners[target] = im
+	case owner.Digest == im.Digest:
+	case imp.rules.Yields(im.Archive) && !imp.rules.Yields(owner.Archive):
+	default:
+		return fault.Newf(fault.Damaged, im.Archive+tarSuffix, "%s is %s here, but %s in %s", target, im.Digest, owner.Digest, owner.Archive+tarSuffix).
+			Hint("import only one of the two archives")
+	}
+	return nil
+}
+
+// contents closes the set over the tags that have an owner.
+func (imp *importer) contents() (*contract.Contents, error) {
+	c := &contract.Contents{Vendor: imp.rules.Vendor(), Archives: imp.archives}
+	var roots []oci.Digest
+	for _, im := range imp.owners {
+		c.Images = append(c.Images, im)
+		roots = append(roots, im.Digest)
+	}
+	manifests, blobs := imp.graph.Closure(roots...)
+	for _, m := range manifests {
+		c.Manifests = append(c.Manifests, *m)
+	}
+	for _, d := range blobs {
+		c.Blobs = append(c.Blobs, contract.Blob{Digest: d, Size: imp.blobs[d]})
+	}
+	c.Discovery = imp.discovery()
+	c.PruneEmpty()
+	c.Normalize()
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("the archives contradict each other: %w", err)
+	}
+	return c, nil
+}
+
+// discovery are the discovery tags, each once, that are not images themselves.
+func (imp *importer) discovery() []contract.DiscoveryTag {
+	tags := map[string]contract.DiscoveryTag{}
+	for _, im := range imp.owners {
+		for _, d := range imp.rules.Discovery(im.Path) {
+			target := d.Path + ":" + d.Tag
+			if _, isImage := imp.owners[target]; !isImage {
+				tags[target] = d
+			}
+		}
+	}
+	return slices.Collect(maps.Values(tags))
+}

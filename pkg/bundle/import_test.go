@@ -1,0 +1,392 @@
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+)
+
+// plainRules is a vendor with one archive that yields and one that is moved.
+type plainRules struct{}
+
+func (plainRules) Vendor() string { return "plain" }
+func (plainRules) Prefix(archive string, _ []string) string {
+	if strings.HasPrefix(archive, "old-") {
+		return "moved"
+	}
+	return ""
+}
+func (plainRules) Phase(_, tag string) int { return len(tag) }
+func (plainRules) Discovery(path string) []contract.DiscoveryTag {
+	return []contract.DiscoveryTag{{Path: "found", Tag: "_" + strings.ReplaceAll(path, "/", "_"), Needs: path}}
+}
+func (plainRules) Yields(archive string) bool { return archive == "versions" }
+
+func headerOf(typeflag byte, name, link string) tar.Header {
+	return tar.Header{Typeflag: typeflag, Name: name, Linkname: link}
+}
+
+// descriptors is the list of an index.json that gives each tag the image.
+func descriptors(image oci.Descriptor, tags ...string) string {
+	var list []layoutDescriptor
+	for _, tag := range tags {
+		list = append(list, layoutDescriptor{
+			MediaType: image.MediaType, Size: image.Size, Digest: image.Digest,
+			Annotations: map[string]string{annotationTag: tag, annotationRef: "host.example/x:" + tag},
+		})
+	}
+	text, err := json.Marshal(list)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// importTars imports files by their names, with plainRules.
+func importTars(t testing.TB, files map[string][]byte) (*contract.Contents, error) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, data := range files {
+		writeFile(t, filepath.Join(dir, name), data)
+	}
+	_, found, err := Find([]string{dir})
+	if err != nil {
+		return nil, err
+	}
+	archives, contents, err := Import(t.Context(), dir, found, plainRules{}, nil)
+	if err == nil {
+		opened, err := Open(dir, archives)
+		if err != nil {
+			t.Errorf("imported, but not readable: %v", err)
+		} else {
+			opened.Close()
+		}
+	}
+	return contents, err
+}
+
+// layoutOf is a layout that holds one image of one layer under some tags.
+func layoutOf(path, layer string, tags ...string) []tarEntry {
+	b := newBuilder()
+	image := b.image(layer)
+	entries := []tarEntry{indexEntry(path, descriptors(image, tags...))}
+	for _, data := range b.store.blobs {
+		entries = append(entries, blobEntry(path, string(data)))
+	}
+	return entries
+}
+
+func imageDigest(layer string) oci.Digest { return newBuilder().image(layer).Digest }
+
+// owners is who brings each tag.
+func owners(c *contract.Contents) map[string]string {
+	m := map[string]string{}
+	for _, im := range c.Images {
+		m[im.Path+":"+im.Tag] = im.Archive + " " + string(im.Digest)
+	}
+	return m
+}
+
+func TestImportMerges(t *testing.T) {
+	a, b := string(imageDigest("A")), string(imageDigest("B"))
+	for _, tc := range []struct {
+		name    string
+		files   map[string][]byte
+		want    map[string]string
+		refused string
+	}{
+		{
+			name: "the same image in two archives has one owner",
+			files: map[string][]byte{
+				"one.tar": makeTar(t, layoutOf("p", "A", "v1")...),
+				"two.tar": makeTar(t, layoutOf("p", "A", "v1", "v2")...),
+			},
+			want: map[string]string{"p:v1": "one " + a, "p:v2": "two " + a},
+		},
+		{
+			name: "different images under one tag",
+			files: map[string][]byte{
+				"one.tar": makeTar(t, layoutOf("p", "A", "v1")...),
+				"two.tar": makeTar(t, layoutOf("p", "B", "v1")...),
+			},
+			refused: "two.tar",
+		},
+		{
+			name: "the archive that yields",
+			files: map[string][]byte{
+				"versions.tar": makeTar(t, layoutOf("p", "A", "v1", "v2")...),
+				"x.tar":        makeTar(t, layoutOf("p", "B", "v1")...),
+			},
+			want: map[string]string{"p:v1": "x " + b, "p:v2": "versions " + a},
+		},
+		{
+			name:  "layouts that were moved",
+			files: map[string][]byte{"old-x.tar": makeTar(t, append(layoutOf("", "A", "v1"), layoutOf("release", "B", "v1")...)...)},
+			want:  map[string]string{"moved:v1": "old-x " + a, "moved/release:v1": "old-x " + b},
+		},
+		{
+			name: "a tag that stands twice in a layout means the last",
+			files: map[string][]byte{"x.tar": makeTar(t, append(layoutOf("p", "A", "v2"), layoutOf("q", "B", "v1", "v1")...)...),
+				"y.tar": twice(t)},
+			want: map[string]string{"p:v2": "x " + a, "q:v1": "x " + b, "twice:stable": "y " + b},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			contents, err := importTars(t, tc.files)
+			if tc.refused != "" {
+				wantDamaged(t, err, tc.refused)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, owners(contents)); diff != "" {
+				t.Errorf("owners (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// twice is a layout whose index gives a tag to A, which is not there, and then
+// to B.
+func twice(t *testing.T) []byte {
+	b := newBuilder()
+	list := func(d oci.Descriptor) string { return strings.Trim(descriptors(d, "stable"), "[]") }
+	missing := newBuilder().image("A")
+	entries := []tarEntry{indexEntry("twice", "["+list(missing)+","+list(b.image("B"))+"]")}
+	for _, data := range b.store.blobs {
+		entries = append(entries, blobEntry("twice", string(data)))
+	}
+	return makeTar(t, entries...)
+}
+
+func TestImportContents(t *testing.T) {
+	contents, err := importTars(t, map[string][]byte{
+		"x.tar":       makeTar(t, append(layoutOf("p", "A", "v1"), indexEntry("empty", "[]"))...),
+		"nothing.tar": makeTar(t, indexEntry("void", "null")),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &contract.Contents{
+		Vendor:    "plain",
+		Archives:  []contract.Archive{{Name: "x", Layouts: []string{"empty"}}},
+		Images:    []contract.Image{{Archive: "x", Path: "p", Tag: "v1", Phase: 2, Digest: imageDigest("A"), Source: "host.example/x:v1", Reason: "imported from x.tar"}},
+		Discovery: []contract.DiscoveryTag{{Path: "found", Tag: "_p", Needs: "p"}},
+		Skipped:   []contract.Skipped{},
+	}
+	b := newBuilder()
+	b.image("A")
+	want.Manifests, want.Blobs = b.contents.Manifests, b.contents.Blobs
+	want.Normalize()
+	if diff := cmp.Diff(want, contents); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestImportSources(t *testing.T) {
+	for _, tc := range []struct{ ref, path, want string }{
+		{"host.example:5000/a/b:v1", "p", "host.example:5000/a/b:v1"},
+		{"host.example/a@" + string(oci.DigestOf(nil)), "p", "host.example/a@" + string(oci.DigestOf(nil))},
+		{"127.0.0.1:alpha", "modules/x/release", "bundle.invalid/modules/x/release:v1"},
+		{"", "", "bundle.invalid/root:v1"},
+	} {
+		d := layoutDescriptor{Annotations: map[string]string{annotationTag: "v1", annotationRef: tc.ref}}
+		if got := sourceOf(d, tc.path); got != tc.want {
+			t.Errorf("%q at %q: source %q, want %q", tc.ref, tc.path, got, tc.want)
+		}
+	}
+}
+
+func TestImportAcceptsOtherTars(t *testing.T) {
+	entries := layoutOf("p", "A", "v1")
+	for i := range entries {
+		entries[i].Format = tar.FormatPAX
+		entries[i].PAXRecords = map[string]string{"COMMENT.x": "y"}
+		entries[i].Name = "./" + entries[i].Name
+	}
+	global := tarEntry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "g", PAXRecords: map[string]string{"comment": "x"}}}
+	directory := tarEntry{Header: headerOf(tar.TypeDir, "./p/", "")}
+	text := makeTar(t, append([]tarEntry{directory}, entries...)...)
+	var buf strings.Builder
+	w := tar.NewWriter(&buf)
+	if err := w.WriteHeader(&global.Header); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	padding := make([]byte, 10240) // GNU tar fills up its records
+	contents, err := importTars(t, map[string][]byte{"x.tar": append(append([]byte(buf.String()), text...), padding...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"p:v1": "x " + string(imageDigest("A"))}, owners(contents)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A set of chunks has no count: what is missing at its end must be seen (B7).
+func TestImportFindsEveryCut(t *testing.T) {
+	text := makeTar(t, layoutOf("p", "A", "v1")...)
+	for cut := 0; cut < len(text); cut += blockSize {
+		_, err := importTars(t, map[string][]byte{"x.tar.0000.chunk": text[:cut]})
+		wantDamaged(t, err, "x.tar.0000.chunk")
+	}
+	_, err := importTars(t, map[string][]byte{"x.tar.0000.chunk": text[:1000], "x.tar.0001.chunk": text[1000:]})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// Without a document a bit of a tag, or of padding, cannot be proven wrong; one
+// of an image can.
+func TestImportFindsEveryFlipOfAnImage(t *testing.T) {
+	text := makeTar(t, layoutOf("p", "A", "v1")...)
+	inBlob := make([]bool, len(text))
+	r := bytes.NewReader(text)
+	err := scan(skimming{io.NewSectionReader(r, 0, r.Size())}, func(e entry, _ io.Reader) error {
+		if _, _, ok := blobName(e.name); ok {
+			for i := range e.size {
+				inBlob[e.offset+i] = true
+			}
+		}
+		return nil
+	})
+	if err != nil || !slices.Contains(inBlob, true) {
+		t.Fatal("found no content", err)
+	}
+	for at := 0; at < len(text); at += 5 {
+		text[at] ^= 4
+		contents, err := importTars(t, map[string][]byte{"x.tar": text})
+		switch {
+		case err != nil:
+			wantDamaged(t, err, "x.tar")
+		case inBlob[at]:
+			t.Errorf("a flipped bit at %d, in an image, was accepted", at)
+		case len(contents.Images) > 0 && contents.Images[0].Digest != imageDigest("A"):
+			t.Errorf("a bit at %d made another image of it", at)
+		}
+		text[at] ^= 4
+	}
+}
+
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{
+		"a.tar", "a.tar.0000.chunk", "b.tar.0000.chunk", "b.tar.0001.chunk", "platform.chunk",
+		"c.tar.abcd.chunk", "platform.0000.chunk", "platform.txt", ".tar", "d.tar.gostsum", "deckhousereleases.yaml",
+	} {
+		writeFile(t, filepath.Join(dir, name), nil)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "dir.tar"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a := Set{Name: "a", Files: []string{"a.tar"}}
+	b := Set{Name: "b", Files: []string{"b.tar.0000.chunk", "b.tar.0001.chunk"}}
+	for _, tc := range []struct {
+		name  string
+		paths []string
+		want  []Set
+	}{
+		{"a directory", []string{dir}, []Set{a, b}},
+		{"one file", []string{filepath.Join(dir, "a.tar")}, []Set{a}},
+		{"any chunk stands for the set", []string{filepath.Join(dir, "b.tar.0001.chunk")}, []Set{b}},
+		{"several files, one twice", []string{filepath.Join(dir, "b.tar.0001.chunk"), filepath.Join(dir, "a.tar"), filepath.Join(dir, "b.tar.0000.chunk")}, []Set{a, b}},
+	} {
+		gotDir, got, err := Find(tc.paths)
+		if err != nil || gotDir != dir {
+			t.Errorf("%s: directory %q, %v", tc.name, gotDir, err)
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+	}
+	for _, paths := range [][]string{
+		nil,
+		{filepath.Join(dir, "nowhere.tar")},
+		{filepath.Join(dir, "platform.txt")},
+		{filepath.Join(dir, "dir.tar")}, // a directory without archives
+		{dir, filepath.Join(dir, "a.tar")},
+		{filepath.Join(dir, "a.tar"), filepath.Join(t.TempDir(), "b.tar")},
+	} {
+		_, _, err := Find(paths)
+		wantFault(t, err, fault.Usage)
+	}
+}
+
+func TestFindNamesEveryGap(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.tar.0001.chunk", "a.tar.0003.chunk", "b.tar.999999999.chunk"} {
+		writeFile(t, filepath.Join(dir, name), nil)
+	}
+	_, _, err := Find([]string{dir})
+	wantDamaged(t, err, "a.tar.0000.chunk", "a.tar.0002.chunk", "b.tar.0000.chunk")
+	if strings.Contains(err.Error(), "a.tar.0001.chunk") {
+		t.Errorf("a chunk that is there is called missing: %v", err)
+	}
+}
+
+// Whatever an archive holds, it is imported whole or refused as damaged; what
+// is imported can be packed again and verified.
+func FuzzImport(f *testing.F) {
+	f.Add(makeTar(f, layoutOf("p", "A", "v1")...))
+	f.Add(makeTar(f, append(layoutOf("", "A", "v1"), indexEntry("x", "null"))...))
+	for _, tc := range hostile {
+		f.Add(makeTar(f, tc.header))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		writeFile(t, filepath.Join(dir, "x.tar"), data)
+		archives, contents, err := Import(t.Context(), dir, []Set{{Name: "x", Files: []string{"x.tar"}}}, plainRules{}, nil)
+		if err != nil {
+			if fault.KindOf(err) != fault.Damaged {
+				t.Errorf("kind %v: %v", fault.KindOf(err), err)
+			}
+			return
+		}
+		content, err := Open(dir, archives)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer content.Close()
+		again := t.TempDir()
+		packed, err := Write(t.Context(), again, contents, content, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Verify(t.Context(), again, &contract.BundleSpec{Archives: packed, Contents: *contents}, nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func FuzzParseIndex(f *testing.F) {
+	f.Add([]byte(`{"schemaVersion":2,"manifests":null}`))
+	f.Add([]byte(`{"schemaVersion":2,"manifests":` + descriptors(newBuilder().image("A"), "v1", "v1", "v2") + `}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		list, err := parseIndex(data)
+		if err != nil {
+			return
+		}
+		last := ""
+		for _, d := range list {
+			if !oci.ValidTag(d.tag()) || !d.Digest.Valid() || d.Size < 0 || d.tag() <= last {
+				t.Errorf("accepted %+v after tag %q", d, last)
+			}
+			last = d.tag()
+		}
+	})
+}

@@ -1,0 +1,136 @@
+package bundle
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/oci"
+)
+
+const (
+	// layoutText is what d8 writes into oci-layout, to the byte (S6.4.1).
+	layoutText = "{\n    \"imageLayoutVersion\": \"1.0.0\"\n}"
+
+	layoutFile = "oci-layout"
+	indexFile  = "index.json"
+	blobsDir   = "blobs/sha256/"
+
+	// annotationTag is the tag at the target, annotationRef the reference
+	// that the image was read from (S6.5.2).
+	annotationTag = "io.deckhouse.image.short_tag"
+	annotationRef = "org.opencontainers.image.ref.name"
+
+	// indexLimit bounds an index.json in bytes: 100,000 images are 50 MB.
+	indexLimit = 128 << 20
+)
+
+// layoutIndex is the index.json of a layout. The order of the fields is d8's.
+type layoutIndex struct {
+	SchemaVersion int                `json:"schemaVersion"`
+	MediaType     string             `json:"mediaType"`
+	Manifests     []layoutDescriptor `json:"manifests"`
+}
+
+// layoutDescriptor is one tag of a layout (S6.5.1).
+type layoutDescriptor struct {
+	MediaType   string            `json:"mediaType"`
+	Size        int64             `json:"size"`
+	Digest      oci.Digest        `json:"digest"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Platform    *platform         `json:"platform,omitempty"`
+}
+
+// platform is empty on images and absent on indexes (S6.5.3).
+type platform struct {
+	Architecture string `json:"architecture"`
+	OS           string `json:"os"`
+}
+
+func (d layoutDescriptor) tag() string { return d.Annotations[annotationTag] }
+func (d layoutDescriptor) ref() string { return d.Annotations[annotationRef] }
+
+// encodeIndex returns the index.json of a layout.
+func encodeIndex(layout contract.Layout, graph contract.Graph) ([]byte, error) {
+	index := layoutIndex{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []layoutDescriptor{}}
+	for _, im := range layout.Images {
+		m := graph[im.Digest]
+		d := layoutDescriptor{
+			MediaType:   m.MediaType,
+			Size:        m.Size,
+			Digest:      m.Digest,
+			Annotations: map[string]string{annotationTag: im.Tag, annotationRef: im.Source},
+		}
+		if !oci.IsIndex(m.MediaType) {
+			d.Platform = &platform{}
+		}
+		index.Manifests = append(index.Manifests, d)
+	}
+	slices.SortFunc(index.Manifests, func(a, b layoutDescriptor) int {
+		return cmp.Or(cmp.Compare(a.ref(), b.ref()), cmp.Compare(a.tag(), b.tag()))
+	})
+	return json.MarshalIndent(index, "", "  ")
+}
+
+// parseIndex reads an index.json and returns one descriptor per tag, sorted by
+// tag. Descriptors without a tag are nobody's (S7.6.1); of several with one tag
+// the last counts (S6.5.6). The document's own media type is not looked at:
+// d8 writes a wrong one (S6.4.2).
+func parseIndex(data []byte) ([]layoutDescriptor, error) {
+	var index struct {
+		SchemaVersion int `json:"schemaVersion"`
+		// Manifests is null in an empty layout of d8 (S6.4.2), but there.
+		Manifests json.RawMessage `json:"manifests"`
+	}
+	if err := json.Unmarshal(data, &index); err != nil {
+		return nil, fmt.Errorf("not an index: %w", err)
+	}
+	if index.SchemaVersion != 2 || index.Manifests == nil {
+		return nil, fmt.Errorf("not an index: schema version %d, %d bytes of manifests", index.SchemaVersion, len(index.Manifests))
+	}
+	var manifests []layoutDescriptor
+	if err := json.Unmarshal(index.Manifests, &manifests); err != nil {
+		return nil, fmt.Errorf("not an index: %w", err)
+	}
+	byTag := map[string]layoutDescriptor{}
+	for _, d := range manifests {
+		tag := d.tag()
+		switch {
+		case tag == "":
+			continue
+		case !oci.ValidTag(tag):
+			return nil, fmt.Errorf("%q is not a tag", tag)
+		case !d.Digest.Valid() || d.Size < 0:
+			return nil, fmt.Errorf("tag %s has digest %q and size %d", tag, d.Digest, d.Size)
+		}
+		byTag[tag] = d
+	}
+	list := make([]layoutDescriptor, 0, len(byTag))
+	for _, d := range byTag {
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(a, b layoutDescriptor) int { return cmp.Compare(a.tag(), b.tag()) })
+	return list, nil
+}
+
+// blobName splits the name of a blob's entry into layout path and digest. Names
+// such as HEX followed by digits, which crashed runs of d8 leave, are no blobs
+// (S6.4.4).
+func blobName(name string) (layout string, d oci.Digest, ok bool) {
+	i := len(name) - len(blobsDir) - 64
+	if i < 0 || name[i:i+len(blobsDir)] != blobsDir || i > 0 && name[i-1] != '/' {
+		return "", "", false
+	}
+	d, err := oci.ParseDigest("sha256:" + name[i+len(blobsDir):])
+	return strings.TrimSuffix(name[:i], "/"), d, err == nil
+}
+
+// indexName returns the layout path of an index.json's entry.
+func indexName(name string) (layout string, ok bool) {
+	dir, file := path.Split(name)
+	return strings.TrimSuffix(dir, "/"), file == indexFile
+}

@@ -1,0 +1,134 @@
+package bundle
+
+import (
+	"archive/tar"
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/oci"
+)
+
+// archivePlan is an archive before it is written: everything but the bytes.
+type archivePlan struct {
+	name    string
+	entries []plannedEntry
+	// madeFrom names the entries: equal plans give equal archives.
+	madeFrom oci.Digest
+	size     int64
+	// files are the names and sizes of the files that it will lie in.
+	files []contract.File
+}
+
+// plannedEntry is a file of the tar.
+type plannedEntry struct {
+	name   string
+	size   int64
+	digest oci.Digest
+	data   []byte // nil: the content is the store's
+}
+
+// planArchives plans each archive of valid contents, sorted by name.
+func planArchives(contents *contract.Contents, chunkSize int64) ([]*archivePlan, error) {
+	plans := map[string]*archivePlan{}
+	for _, a := range contents.Archives {
+		plans[a.Name] = &archivePlan{name: a.Name}
+	}
+	graph := contents.Graph()
+	sizes := blobSizes(contents)
+	for _, l := range contents.Layouts() {
+		p := plans[l.Archive]
+		index, err := encodeIndex(l, graph)
+		if err != nil {
+			return nil, fmt.Errorf("index of %s: %w", l.Path, err)
+		}
+		p.addData(path.Join(l.Path, indexFile), index)
+		p.addData(path.Join(l.Path, layoutFile), []byte(layoutText))
+		for _, m := range l.Manifests {
+			p.addBlob(l.Path, m.Digest, m.Size)
+		}
+		for _, d := range l.Blobs {
+			p.addBlob(l.Path, d, sizes[d])
+		}
+	}
+	list := make([]*archivePlan, 0, len(plans))
+	for _, p := range plans {
+		p.complete(chunkSize)
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b *archivePlan) int { return cmp.Compare(a.name, b.name) })
+	return list, nil
+}
+
+func blobSizes(contents *contract.Contents) map[oci.Digest]int64 {
+	sizes := make(map[oci.Digest]int64, len(contents.Blobs))
+	for _, b := range contents.Blobs {
+		sizes[b.Digest] = b.Size
+	}
+	return sizes
+}
+
+func (p *archivePlan) addData(name string, data []byte) {
+	p.entries = append(p.entries, plannedEntry{name: name, size: int64(len(data)), digest: oci.DigestOf(data), data: data})
+}
+
+func (p *archivePlan) addBlob(layout string, d oci.Digest, size int64) {
+	p.entries = append(p.entries, plannedEntry{name: path.Join(layout, blobsDir, d.Hex()), size: size, digest: d})
+}
+
+// complete sorts the entries as a walk through directories meets them (S6.3):
+// by path component, so that "install/" comes before "install-standalone/".
+func (p *archivePlan) complete(chunkSize int64) {
+	slices.SortFunc(p.entries, func(a, b plannedEntry) int { return cmp.Compare(walkKey(a.name), walkKey(b.name)) })
+	sum := sha256.New()
+	for _, e := range p.entries {
+		fmt.Fprintf(sum, "%s %d %s\n", e.name, e.size, e.digest)
+		p.size += e.tarSize()
+	}
+	p.size += 2 * blockSize
+	p.madeFrom = oci.DigestFromSum(sum.Sum(nil))
+	p.files = splitFiles(p.name, p.size, chunkSize)
+}
+
+func walkKey(name string) string { return strings.ReplaceAll(name, "/", "\x00") }
+
+const (
+	blockSize = 512
+	// nameLimit is the longest name, in bytes, that fits a tar header.
+	nameLimit = 100
+)
+
+// tarSize is what the entry takes in the tar: headers, content and padding.
+func (e plannedEntry) tarSize() int64 {
+	size := blockSize + padded(e.size)
+	if len(e.name) > nameLimit {
+		size += blockSize + padded(int64(len(e.name))+1)
+	}
+	return size
+}
+
+func padded(size int64) int64 { return (size + blockSize - 1) / blockSize * blockSize }
+
+// header is d8's: GNU, no owner, no time (S6.3).
+func (e plannedEntry) header() *tar.Header {
+	return &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: e.size, Mode: 0o777, Format: tar.FormatGNU}
+}
+
+// splitFiles names the files of an archive of size bytes: one, or chunks of
+// exactly chunkSize bytes but the last, which is never empty (S6.6).
+func splitFiles(archive string, size, chunkSize int64) []contract.File {
+	if chunkSize == 0 {
+		return []contract.File{{Name: archive + tarSuffix, Size: size}}
+	}
+	var files []contract.File
+	for size > 0 {
+		n := min(size, chunkSize)
+		files = append(files, contract.File{Name: chunkName(archive, len(files)), Size: n})
+		size -= n
+	}
+	return files
+}

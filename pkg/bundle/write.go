@@ -1,0 +1,280 @@
+package bundle
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/durable"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/store"
+)
+
+// Options are the choices of Write.
+type Options struct {
+	// ChunkSize is the largest size of a file in bytes; 0 for no chunks.
+	ChunkSize int64
+	// Force lets Write remove archives of an earlier bundle that stand in
+	// the way, and overwrite archives of the planned names.
+	Force bool
+	// Parallel is how many archives are written at a time; 0 means 2.
+	Parallel int
+	// Progress is told about the bytes of the archives; it may be nil.
+	Progress Progress
+}
+
+// Write makes the archives of valid, normalized contents in dir and returns
+// their files, sorted by name. The same contents give the same bytes. Each blob
+// is hashed on its way; a file has its final name only when it is whole. After
+// a failure or a kill the same call goes on: archives that are finished are
+// hashed again, and kept. The directory is no finished bundle until [Finish].
+//
+// Kinds: fault.Usage when other archives are in dir, fault.Damaged when the
+// store lacks a blob or has a wrong one, fault.Local, fault.Cancelled.
+func Write(ctx context.Context, dir string, contents *contract.Contents, content store.Reader, opts Options) ([]contract.ArchiveFiles, error) {
+	if opts.ChunkSize < 0 {
+		return nil, fault.Newf(fault.Usage, "chunk size", "%d is negative", opts.ChunkSize)
+	}
+	plans, err := planArchives(contents, opts.ChunkSize)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	journal, err := prepare(dir, plans, opts.Force)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{dir: dir, content: content, journal: journal, progress: audible(opts.Progress)}
+	return w.writeAll(ctx, plans, opts.Parallel)
+}
+
+// lock keeps two runs from writing into one directory (B18).
+func lock(dir string) (unlock func() error, err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, durable.Fault(dir, err)
+	}
+	locked, err := durable.TryLock(f, true)
+	if err == nil && !locked {
+		f.Close()
+		return nil, fault.Newf(fault.Usage, dir, "another run is writing into the directory").Hint("wait until it has finished")
+	}
+	return f.Close, nil // a file system without locks has to do without
+}
+
+type writer struct {
+	dir      string
+	content  store.Reader
+	journal  *journal
+	progress Progress
+	total    atomic.Int64 // bytes to write, and to read again
+}
+
+func (w *writer) writeAll(ctx context.Context, plans []*archivePlan, parallel int) ([]contract.ArchiveFiles, error) {
+	if parallel <= 0 {
+		parallel = 2
+	}
+	for _, p := range plans {
+		w.addTotal(p.size)
+	}
+	archives := make([]contract.ArchiveFiles, len(plans))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for i, p := range plans {
+		group.Go(func() (err error) {
+			archives[i], err = w.writeOrKeep(ctx, p)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return archives, nil
+}
+
+func (w *writer) addTotal(bytes int64) { w.progress.SetTotal(w.total.Add(bytes), 0) }
+
+func (w *writer) writeOrKeep(ctx context.Context, p *archivePlan) (contract.ArchiveFiles, error) {
+	kept, ok, err := w.journal.finished(ctx, p, w.progress, w.addTotal)
+	if ok || err != nil {
+		return kept, err
+	}
+	written, err := w.write(ctx, p)
+	if err != nil {
+		return written, err
+	}
+	return written, w.journal.set(p.name, record{MadeFrom: p.madeFrom, Archive: written})
+}
+
+// write writes one archive.
+func (w *writer) write(ctx context.Context, p *archivePlan) (contract.ArchiveFiles, error) {
+	out := newSplitter(w.dir, p)
+	defer out.Close()
+	archive := tar.NewWriter(out)
+	buf := make([]byte, min(copySize, p.size))
+	for _, e := range p.entries {
+		if err := archive.WriteHeader(e.header()); err != nil {
+			return contract.ArchiveFiles{}, fmt.Errorf("header of %s: %w", e.name, err)
+		}
+		if err := w.writeContent(ctx, archive, e, buf); err != nil {
+			return contract.ArchiveFiles{}, err
+		}
+		w.progress.AddBytes(e.tarSize() - e.size)
+	}
+	if err := archive.Close(); err != nil {
+		return contract.ArchiveFiles{}, err
+	}
+	w.progress.AddBytes(2 * blockSize)
+	return out.Finish()
+}
+
+func (w *writer) writeContent(ctx context.Context, archive io.Writer, e plannedEntry, buf []byte) error {
+	if e.data != nil {
+		w.progress.AddBytes(e.size)
+		_, err := archive.Write(e.data)
+		return err
+	}
+	blob, err := w.content.Open(e.digest)
+	if errors.Is(err, fault.NotFound) {
+		return fault.New(fault.Damaged, string(e.digest), err).Hint("run fetch again, it completes the store")
+	}
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	return w.copy(ctx, archive, store.Verified(blob, oci.Descriptor{Digest: e.digest, Size: e.size}), buf)
+}
+
+// copy is io.Copy that can be cancelled and is heard.
+func (w *writer) copy(ctx context.Context, dst io.Writer, src io.Reader, buf []byte) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, readErr := src.Read(buf)
+		if _, err := dst.Write(buf[:n]); err != nil {
+			return err
+		}
+		w.progress.AddBytes(int64(n))
+		if errors.Is(readErr, io.EOF) {
+			return nil
+		}
+		if readErr != nil {
+			return readErr
+		}
+	}
+}
+
+// hashAndWrite does both at the same time: hashing would else cost as much as
+// the disk.
+func hashAndWrite(sum, dst io.Writer, data []byte) error {
+	var hashing sync.WaitGroup
+	hashing.Go(func() { sum.Write(data) }) // a hash never fails
+	_, err := dst.Write(data)
+	hashing.Wait()
+	return err
+}
+
+// splitter writes an archive into its files and hashes them. The first file
+// gets its name last: a reader that knows no bundle.json begins with it, and so
+// never finds a set of chunks that is not complete.
+type splitter struct {
+	dir   string
+	files []contract.File // still to be written, by name and size
+	sums  *sums
+	room  int64 // bytes left in current
+
+	current, first *durable.File
+}
+
+func newSplitter(dir string, p *archivePlan) *splitter {
+	return &splitter{dir: dir, files: p.files, sums: newSums(p.name, len(p.files) > 1)}
+}
+
+// Write is io.Writer. Kinds: fault.Local.
+func (s *splitter) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		if s.room == 0 {
+			if err := s.next(); err != nil {
+				return done, err
+			}
+		}
+		n := min(int64(len(p)-done), s.room)
+		piece := p[done : done+int(n)]
+		if err := hashAndWrite(s.sums, s.current, piece); err != nil {
+			return done, err
+		}
+		s.room -= n
+		done += int(n)
+	}
+	return done, nil
+}
+
+// next begins the next file.
+func (s *splitter) next() error {
+	if err := s.endFile(); err != nil {
+		return err
+	}
+	if len(s.files) == 0 {
+		return errors.New("the archive is larger than planned")
+	}
+	f, err := durable.Create(filepath.Join(s.dir, s.files[0].Name))
+	if err != nil {
+		return err
+	}
+	s.current, s.room = f, s.files[0].Size
+	return nil
+}
+
+func (s *splitter) endFile() error {
+	if s.current == nil {
+		return nil
+	}
+	s.sums.endFile(s.files[0].Name)
+	s.files = s.files[1:]
+	f := s.current
+	s.current = nil
+	if s.first == nil {
+		s.first = f
+		return nil
+	}
+	return f.Commit()
+}
+
+// Finish makes the archive durable and visible.
+func (s *splitter) Finish() (contract.ArchiveFiles, error) {
+	if s.room != 0 || len(s.files) != 1 {
+		return contract.ArchiveFiles{}, errors.New("the archive is smaller than planned")
+	}
+	if err := s.endFile(); err != nil {
+		return contract.ArchiveFiles{}, err
+	}
+	return s.sums.result(), s.first.Commit()
+}
+
+// Close drops what was not finished.
+func (s *splitter) Close() {
+	for _, f := range []*durable.File{s.current, s.first} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}

@@ -1,0 +1,216 @@
+// Package discovery looks at a source of Deckhouse and writes down what it
+// offers. It stands apart from package deckhouse so that deciding, over the
+// Catalog made here, cannot reach a network.
+//
+// Only fault.NotFound ever means that something is absent; every other failure
+// ends the discovery. A refused or broken request taken for an absence makes a
+// bundle that is incomplete without a word (S5.2, S9 rows 67 and 68).
+package discovery
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/deckhouse"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/registry"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are the settings of Discover.
+type Options struct {
+	// Parallel is how many modules are looked at at a time; 0 is 8.
+	Parallel int
+	// Log receives a line for each repository looked at; nil is silence.
+	Log *slog.Logger
+}
+
+// Discover writes down what the source offers, as far as the policy needs to
+// know. The Catalog of a policy that only names a source serves any select.
+//
+// Kinds: fault.Usage for a policy that cannot be carried out, fault.Protocol
+// for a channel that does not tell its version, and those of registry.Source
+// except fault.NotFound.
+func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy, opts Options) (contract.CatalogSpec, error) {
+	scope, err := policy.Scope()
+	if err != nil {
+		return contract.CatalogSpec{}, err
+	}
+	e := &explorer{
+		src: src, scope: scope, layout: scope.Layout(),
+		log:  cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
+		rows: map[string]contract.CatalogRepository{},
+	}
+	var modules []string
+	if scope.Modules() {
+		if modules, err = e.catalogue(ctx); err != nil {
+			return contract.CatalogSpec{}, err
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(cmp.Or(opts.Parallel, 8))
+	if scope.Platform() {
+		group.Go(func() error { return e.platform(ctx) })
+	}
+	for _, name := range modules {
+		group.Go(func() error { return e.module(ctx, name) })
+	}
+	if err := group.Wait(); err != nil {
+		return contract.CatalogSpec{}, err
+	}
+	return e.catalog(), nil
+}
+
+// explorer collects a Catalog. Its methods are safe for concurrent use.
+type explorer struct {
+	src    registry.Source
+	scope  deckhouse.Scope
+	layout deckhouse.Layout
+	log    *slog.Logger
+
+	mu       sync.Mutex
+	rows     map[string]contract.CatalogRepository // by repository
+	channels []contract.CatalogChannel
+}
+
+func (e *explorer) catalog() contract.CatalogSpec {
+	spec := contract.CatalogSpec{
+		Vendor: deckhouse.Vendor, Source: e.layout.Edition.String(), Edition: e.layout.Name,
+		Channels: e.channels,
+	}
+	for _, row := range e.rows {
+		spec.Repositories = append(spec.Repositories, row)
+	}
+	spec.Normalize()
+	return spec
+}
+
+// platform looks at the release channels, and for what is pinned.
+func (e *explorer) platform(ctx context.Context) error {
+	releases := e.layout.ReleaseChannel()
+	row := contract.CatalogRepository{Component: deckhouse.ComponentPlatform, Role: deckhouse.RoleReleaseChannel}
+	if e.scope.Releases() {
+		var err error
+		if row.Tags, err = e.tags(ctx, releases); err != nil {
+			return err
+		}
+		row.Listed = true
+	}
+	channels, err := e.readChannels(ctx, row.Component, releases)
+	if err != nil {
+		return err
+	}
+	for _, c := range channels {
+		if !deckhouse.IsVersion(c.Version) {
+			return fault.Newf(fault.Protocol, releases.WithTag(c.Name).String(), "the channel points at %q, which is not a version", c.Version)
+		}
+	}
+	e.add(releases, row, channels)
+	return e.pinned(ctx)
+}
+
+// pinned looks for the pinned version or custom tag in the edition's root
+// (S3.8), under each spelling it may have (S9 row 66).
+func (e *explorer) pinned(ctx context.Context) error {
+	candidates := e.scope.PinnedTags()
+	if len(candidates) == 0 {
+		return nil
+	}
+	row := contract.CatalogRepository{Component: deckhouse.ComponentPlatform, Role: deckhouse.RoleMain}
+	for _, tag := range candidates {
+		_, err := e.src.Resolve(ctx, e.layout.Edition.WithTag(tag))
+		if errors.Is(err, fault.NotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		row.Tags = []string{tag}
+		break
+	}
+	e.add(e.layout.Edition, row, nil)
+	return nil
+}
+
+// catalogue returns the modules that the policy wants looked at.
+func (e *explorer) catalogue(ctx context.Context) ([]string, error) {
+	tags, err := e.tags(ctx, e.layout.Modules())
+	if err != nil {
+		return nil, err
+	}
+	e.add(e.layout.Modules(), contract.CatalogRepository{
+		Component: deckhouse.ComponentModules, Role: deckhouse.RoleCatalogue, Tags: tags, Listed: true,
+	}, nil)
+	return deckhouse.ModuleNames(tags), nil
+}
+
+func (e *explorer) module(ctx context.Context, name string) error {
+	wanted, needChannels, needVersions := e.scope.Module(name)
+	component := deckhouse.ComponentModule(name)
+	if wanted && needChannels {
+		repo := e.layout.ModuleRelease(name)
+		channels, err := e.readChannels(ctx, component, repo)
+		if err != nil {
+			return moduleHint(name, err)
+		}
+		e.add(repo, contract.CatalogRepository{Component: component, Role: deckhouse.RoleReleaseChannel}, channels)
+	}
+	if wanted && needVersions {
+		repo := e.layout.Module(name)
+		tags, err := e.tags(ctx, repo)
+		if err != nil {
+			return err
+		}
+		e.add(repo, contract.CatalogRepository{Component: component, Role: deckhouse.RoleMain, Tags: tags, Listed: true}, nil)
+	}
+	return nil
+}
+
+// moduleHint tells how to go on without a module whose channels are broken:
+// leaving it out must be the operator's word, not ours.
+func moduleHint(name string, err error) error {
+	if fault.KindOf(err) != fault.Protocol {
+		return err
+	}
+	return fault.New(fault.Protocol, "", err).Hint("tell the module's publisher, or leave it out with --exclude-module %s", name)
+}
+
+// tags lists a repository; one that does not exist has none.
+func (e *explorer) tags(ctx context.Context, repo oci.Repository) ([]string, error) {
+	tags, err := e.src.Tags(ctx, repo)
+	if errors.Is(err, fault.NotFound) {
+		e.log.InfoContext(ctx, "no such repository", "repository", repo.String())
+		return nil, nil
+	}
+	e.log.InfoContext(ctx, "tags listed", "repository", repo.String(), "tags", len(tags))
+	return tags, err
+}
+
+// add notes a repository and the channels found in it, which are tags of it.
+// One that was listed keeps its row when something else asks about it: modules
+// can stand in the edition's root itself (S1.2.1).
+func (e *explorer) add(repo oci.Repository, row contract.CatalogRepository, channels []contract.CatalogChannel) {
+	row.Repository = repo.String()
+	for _, c := range channels {
+		row.Tags = append(row.Tags, c.Name)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if old, ok := e.rows[row.Repository]; ok {
+		if old.Listed {
+			row, old = old, row
+		}
+		row.Tags = append(row.Tags, old.Tags...)
+	}
+	slices.Sort(row.Tags)
+	row.Tags = slices.Compact(row.Tags)
+	e.rows[row.Repository] = row
+	e.channels = append(e.channels, channels...)
+}

@@ -1,0 +1,224 @@
+package deckhouse
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/pkg/bundle"
+	"ferry/pkg/contract"
+	"ferry/pkg/oci"
+)
+
+var _ bundle.Rules = Imported{}
+
+const golden = "../../e2e/testdata/golden"
+
+var goldenCases = []string{"d8-default", "d8-exclude", "d8-module-caret", "d8-pinned-stable"}
+
+func importGolden(t *testing.T, name string) (string, []contract.ArchiveFiles, *contract.Contents) {
+	t.Helper()
+	dir, found, err := bundle.Find([]string{filepath.Join(golden, name)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	archives, contents, err := bundle.Import(t.Context(), dir, found, Imported{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, archives, contents
+}
+
+// d8 itself pushed each of these bundles; target.txt is what it made of them.
+// Its access probe is its own, and the images behind its discovery tags are
+// random (S7.3.2, S7.7).
+func TestImportYieldsWhatD8Pushes(t *testing.T) {
+	for _, name := range goldenCases {
+		t.Run(name, func(t *testing.T) {
+			_, _, contents := importGolden(t, name)
+			got := map[string]string{}
+			for _, im := range contents.Images {
+				got[im.Path+":"+im.Tag] = string(im.Digest)
+			}
+			for _, d := range contents.Discovery {
+				got[d.Path+":"+d.Tag] = "discovery"
+			}
+			if diff := cmp.Diff(pushed(t, name), got); diff != "" {
+				t.Errorf("(-d8 pushed +imported):\n%s", diff)
+			}
+		})
+	}
+}
+
+// pushed is target.txt by tag.
+func pushed(t *testing.T, name string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(golden, name, "target.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tags := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		tag, digest, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok {
+			t.Fatalf("target.txt: %q", line)
+		}
+		path, _, _ := strings.Cut(tag, ":")
+		switch {
+		case tag == ":d8WriteCheck":
+			continue
+		case slices.Contains(catalogues[:], path):
+			digest = "discovery"
+		}
+		tags[tag] = digest
+	}
+	return tags
+}
+
+// unneeded are the entries of d8's archives that no tag leads to, by the
+// beginning of their names: upstream channel images behind a pinned alias
+// (S3.9.2), and versions that the package's own archive has too.
+var unneeded = map[string]string{
+	"d8-pinned-stable/platform":   "release-channel/blobs/",
+	"d8-exclude/package-versions": "packages/pkg-01/version/",
+}
+
+// What was imported and packed again is the same archive, header by header;
+// only index.json is written better (S6.4.2, S6.5.5).
+func TestPackedAgainIsWhatD8Wrote(t *testing.T) {
+	for _, name := range goldenCases {
+		t.Run(name, func(t *testing.T) {
+			dir, archives, contents := importGolden(t, name)
+			content, err := bundle.Open(dir, archives)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer content.Close()
+			again := t.TempDir()
+			packed, err := bundle.Write(t.Context(), again, contents, content, bundle.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(packed) == 0 {
+				t.Fatal("nothing was packed")
+			}
+			for _, a := range packed {
+				got := rawEntries(t, filepath.Join(again, a.Name+".tar"))
+				want := rawEntries(t, filepath.Join(dir, a.Name+".tar"))
+				if prefix, ok := unneeded[name+"/"+a.Name]; ok {
+					want = slices.DeleteFunc(want, func(e string) bool {
+						return strings.HasPrefix(e, prefix) && !slices.Contains(got, e)
+					})
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s.tar (-d8 +ferry):\n%s", a.Name, diff)
+				}
+			}
+		})
+	}
+}
+
+// rawEntries lists a tar in its order: each name with the digest of the raw
+// bytes, headers and padding included, but for index.json the name alone.
+func rawEntries(t *testing.T, path string) []string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := bytes.NewReader(data)
+	position := func() int64 { return source.Size() - int64(source.Len()) }
+	r := tar.NewReader(source)
+	var entries []string
+	for start := int64(0); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return append(entries, "end "+string(oci.DigestOf(data[start:])))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := position() + (h.Size+511)/512*512
+		if filepath.Base(h.Name) == "index.json" {
+			entries = append(entries, h.Name)
+		} else {
+			entries = append(entries, h.Name+" "+string(oci.DigestOf(data[start:end])))
+		}
+		start = end
+	}
+}
+
+func TestImportedPhases(t *testing.T) {
+	hex := strings.Repeat("0a", 32)
+	for _, tc := range []struct {
+		path, tag string
+		want      int
+	}{
+		{"", "v1.70.0", contract.PhaseVersion},
+		{"", "pr12345", contract.PhaseVersion},
+		{"", hex, contract.PhaseContent},
+		{"", "sha256-" + hex + ".att", contract.PhaseContent},
+		{"modules/x", "v1.0.0.att", contract.PhaseContent},
+		{"modules/x/extra/scanner", "v1.0.0", contract.PhaseContent},
+		{"install", "v1.70.0", contract.PhaseVersion},
+		{"release-channel", "v1.70.0", contract.PhaseVersion},
+		{"release-channel", "lts", contract.PhaseChannel},
+		{"release-channel", "rock-solid", contract.PhaseChannel},
+		{"modules/x/release", "stable", contract.PhaseChannel},
+		{"packages/x/version", "early-access", contract.PhaseChannel},
+		{"security/trivy-db", "2", contract.PhaseVersion},
+		{"installer", "latest", contract.PhaseVersion},
+	} {
+		if got := (Imported{}).Phase(tc.path, tc.tag); got != tc.want {
+			t.Errorf("%s:%s has phase %d, want %d", tc.path, tc.tag, got, tc.want)
+		}
+	}
+}
+
+func TestImportedDiscovery(t *testing.T) {
+	got := map[string]string{}
+	for _, path := range []string{
+		"", "install", "modules/a", "modules/a/release", "modules/a/extra/b", "packages/p/version",
+		"deckhouse-cli", "deckhouse-cli/plugins/q", "modules", "modulesx/y",
+	} {
+		for _, d := range (Imported{}).Discovery(path) {
+			got[d.Path+":"+d.Tag] = d.Needs
+			if d.Phase != contract.PhaseDiscovery {
+				t.Errorf("%s:%s has phase %d", d.Path, d.Tag, d.Phase)
+			}
+		}
+	}
+	want := map[string]string{"modules:a": "modules/a", "packages:p": "packages/p", "deckhouse-cli/plugins:q": "deckhouse-cli/plugins/q"}
+	if !maps.Equal(want, got) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// The rule of S7.4.4 compares strings: modules/foobar begins with modules/foo.
+func TestImportedPrefix(t *testing.T) {
+	for _, tc := range []struct {
+		archive string
+		names   []string
+		want    string
+	}{
+		{"module-foo", []string{"index.json", "release/index.json"}, "modules/foo"},
+		{"module-foo", []string{"modules/foo/index.json"}, ""},
+		{"module-foo", []string{"modules/foobar/index.json"}, ""},
+		{"module-foo", []string{"modules/bar/index.json"}, "modules/foo"},
+		{"module-", []string{"index.json"}, ""},
+		{"platform", []string{"index.json"}, ""},
+	} {
+		if got := (Imported{}).Prefix(tc.archive, tc.names); got != tc.want {
+			t.Errorf("%s with %v: prefix %q, want %q", tc.archive, tc.names, got, tc.want)
+		}
+	}
+}

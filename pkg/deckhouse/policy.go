@@ -1,0 +1,270 @@
+package deckhouse
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/selection"
+)
+
+// DefaultSource is where a pull looks when it is told nothing (S1.1.4).
+const DefaultSource = "registry.deckhouse.ru/deckhouse/ee"
+
+const defaultInstallerTag = "latest"
+
+// Policy says what is wanted. discover and select take the same one: discover
+// looks no further than it needs, select decides with it. The zero Policy wants
+// everything that a pull without flags does. Field names are d8's flags.
+type Policy struct {
+	// Source is the edition's root, HOST/PATH; "" is DefaultSource.
+	Source string `json:"source,omitempty"`
+
+	// DeckhouseTag pins the platform to a channel, a version or a custom tag.
+	DeckhouseTag string `json:"deckhouseTag,omitempty"`
+	// IncludePlatform is one constraint on platform versions.
+	IncludePlatform string `json:"includePlatform,omitempty"`
+	// SinceVersion is the lowest platform version; one at or below
+	// rock-solid changes nothing (S3.6.2).
+	SinceVersion string `json:"sinceVersion,omitempty"`
+	// IgnoreSuspend takes suspended channels like any other.
+	IgnoreSuspend bool `json:"ignoreSuspend,omitempty"`
+
+	// IncludeModules and ExcludeModules are lists of name[@constraint]; one
+	// of them may be given.
+	IncludeModules []string `json:"includeModules,omitempty"`
+	ExcludeModules []string `json:"excludeModules,omitempty"`
+	// ModulesPathSuffix is where the modules are below the source: "" is
+	// "modules", "/" the source itself (S1.2.1).
+	ModulesPathSuffix string `json:"modulesPathSuffix,omitempty"`
+	// OnlyExtraImages takes nothing of modules but their extra images.
+	OnlyExtraImages bool `json:"onlyExtraImages,omitempty"`
+
+	// InstallerTag is the tag of the installer; "" is "latest", if there is
+	// one.
+	InstallerTag string `json:"installerTag,omitempty"`
+
+	// NoPlatform, NoModules, NoSecurityDB and NoInstaller leave a part out.
+	NoPlatform   bool `json:"noPlatform,omitempty"`
+	NoModules    bool `json:"noModules,omitempty"`
+	NoSecurityDB bool `json:"noSecurityDB,omitempty"`
+	NoInstaller  bool `json:"noInstaller,omitempty"`
+	// SkipVEX leaves attestations out.
+	SkipVEX bool `json:"skipVEX,omitempty"`
+}
+
+// policyLimit is the largest policy file, in bytes.
+const policyLimit = 1 << 20
+
+// ReadPolicy reads a policy file: one JSON object with the fields of Policy and
+// nothing else, for a misspelt exclusion must not pass unseen. The result is
+// validated. Kind: fault.Usage.
+func ReadPolicy(r io.Reader) (Policy, error) {
+	limited := &io.LimitedReader{R: r, N: policyLimit}
+	dec := json.NewDecoder(limited)
+	dec.DisallowUnknownFields()
+	var p Policy
+	err := dec.Decode(&p)
+	if err == nil {
+		if _, after := dec.Token(); !errors.Is(after, io.EOF) {
+			err = errors.New("something follows the JSON object")
+		}
+	}
+	if limited.N <= 0 {
+		err = fmt.Errorf("more than %d bytes", policyLimit)
+	}
+	if err != nil {
+		return Policy{}, fault.Newf(fault.Usage, "policy", "cannot be read: %w", err)
+	}
+	return p, p.Validate()
+}
+
+// Validate tells the first thing that cannot be carried out (S2.4).
+// Kind: fault.Usage.
+func (p Policy) Validate() error {
+	_, err := p.compile()
+	return err
+}
+
+// intent is a Policy, parsed and with its defaults.
+type intent struct {
+	Policy
+	layout  Layout
+	pin     string             // the tag of --deckhouse-tag or of an exact include (S3.7); "" when there is none
+	include selection.Choice   // of the platform; without constraints when there is none
+	since   *selection.Version // nil when there is none
+	wanted  []selection.Choice // modules to include
+	refused []selection.Choice // modules to exclude
+}
+
+func (p Policy) compile() (*intent, error) {
+	in := &intent{Policy: p}
+	steps := []func() error{in.parseSource, in.checkPairs, in.parsePlatform, in.parseModules, in.checkTags}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return in, nil
+}
+
+func (in *intent) parseSource() error {
+	var err error
+	in.layout, err = NewLayout(in.Source, in.ModulesPathSuffix)
+	return err
+}
+
+func (in *intent) checkPairs() error {
+	for _, pair := range []struct {
+		first, second       string
+		firstSet, secondSet bool
+	}{
+		{"--since-version", "--deckhouse-tag", in.SinceVersion != "", in.DeckhouseTag != ""},
+		{"--include-platform", "--deckhouse-tag", in.IncludePlatform != "", in.DeckhouseTag != ""},
+		{"--include-platform", "--since-version", in.IncludePlatform != "", in.SinceVersion != ""},
+		{"--include-module", "--exclude-module", len(in.IncludeModules) > 0, len(in.ExcludeModules) > 0},
+	} {
+		if pair.firstSet && pair.secondSet {
+			return fault.Newf(fault.Usage, pair.first+" and "+pair.second, "together they are ambiguous").Hint("use one of them")
+		}
+	}
+	return nil
+}
+
+func (in *intent) parsePlatform() error {
+	in.pin = in.DeckhouseTag
+	if in.SinceVersion != "" {
+		since, ok := selection.ParseVersion(in.SinceVersion)
+		if !ok {
+			return fault.Newf(fault.Usage, "--since-version", "%q is not a version", in.SinceVersion)
+		}
+		in.since = &since
+	}
+	if in.IncludePlatform == "" {
+		return nil
+	}
+	constraint, err := selection.ParseConstraint(in.IncludePlatform)
+	if err != nil {
+		return fault.New(fault.Usage, "--include-platform", err)
+	}
+	if tag, _, ok := constraint.Exact(); ok {
+		in.pin = tag
+		return nil
+	}
+	in.include.Constraints = []selection.Constraint{constraint}
+	return nil
+}
+
+func (in *intent) parseModules() error {
+	var err error
+	if in.wanted, err = selection.ParseChoices(in.IncludeModules); err != nil {
+		return fault.New(fault.Usage, "--include-module", err)
+	}
+	if in.refused, err = selection.ParseChoices(in.ExcludeModules); err != nil {
+		return fault.New(fault.Usage, "--exclude-module", err)
+	}
+	return nil
+}
+
+func (in *intent) checkTags() error {
+	if in.pin != "" && !oci.ValidTag(in.pin) {
+		return fault.Newf(fault.Usage, "--deckhouse-tag", "%q is not a tag", in.pin)
+	}
+	if in.InstallerTag != "" && !oci.ValidTag(in.InstallerTag) {
+		return fault.Newf(fault.Usage, "--installer-tag", "%q is not a tag", in.InstallerTag)
+	}
+	return nil
+}
+
+// wantsModules reports whether modules are wanted at all. An include, and
+// --only-extra-images, win over --no-modules (S2.4.5, S5.1).
+func (in *intent) wantsModules() bool {
+	return !in.NoModules || len(in.wanted) > 0 || in.OnlyExtraImages
+}
+
+// wantsModule tells whether a module is wanted, and what was said about it.
+// exclude are the constraints whose versions are left out of it (S9 row 78).
+func (in *intent) wantsModule(name string) (include, exclude selection.Choice, ok bool) {
+	include, named := choiceOf(in.wanted, name)
+	if len(in.wanted) > 0 && !named {
+		return include, exclude, false
+	}
+	exclude, named = choiceOf(in.refused, name)
+	return include, exclude, !named || len(exclude.Constraints) > 0
+}
+
+func choiceOf(choices []selection.Choice, name string) (selection.Choice, bool) {
+	for _, c := range choices {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return selection.Choice{}, false
+}
+
+// Scope is what a policy needs to know of a source; discover looks at nothing
+// else.
+type Scope struct{ in *intent }
+
+// Scope validates the policy and returns what it needs to know. Kind:
+// fault.Usage.
+func (p Policy) Scope() (Scope, error) {
+	in, err := p.compile()
+	return Scope{in}, err
+}
+
+// Layout is where things are.
+func (s Scope) Layout() Layout { return s.in.layout }
+
+// Platform reports whether the platform is looked at.
+func (s Scope) Platform() bool { return !s.in.NoPlatform }
+
+// Modules reports whether modules are looked at.
+func (s Scope) Modules() bool { return s.in.wantsModules() }
+
+// Releases reports whether the list of all platform releases is needed; a
+// pinned platform needs no release channels at all (S3.7.5).
+func (s Scope) Releases() bool { return s.in.pin == "" }
+
+// PinnedTags are the spellings under which a pinned version or custom tag may
+// stand in the edition's root, best first (S9 row 66). There are none when
+// nothing, or a channel, is pinned.
+func (s Scope) PinnedTags() []string {
+	if s.in.pin == "" || IsChannel(s.in.pin) {
+		return nil
+	}
+	return spellings(s.in.pin)
+}
+
+// spellings are the tags that one may mean by tag, which is the first.
+func spellings(tag string) []string {
+	v, ok := selection.ParseVersion(tag)
+	if !ok {
+		return []string{tag}
+	}
+	out := []string{tag}
+	for _, other := range []string{v.Canonical(), strings.TrimPrefix(v.Canonical(), "v")} {
+		if other != tag && oci.ValidTag(other) {
+			out = append(out, other)
+		}
+	}
+	return out
+}
+
+// Module tells whether a module is wanted, and then whether its channels and
+// its list of versions are needed (S3.4). Without an include all is looked at,
+// so that the catalog serves any later select.
+func (s Scope) Module(name string) (wanted, channels, versions bool) {
+	include, _, ok := s.in.wantsModule(name)
+	if !ok {
+		return false, false, false
+	}
+	if len(s.in.wanted) == 0 {
+		return true, true, true
+	}
+	return true, !include.Exact() && !s.in.OnlyExtraImages, include.Ranged()
+}

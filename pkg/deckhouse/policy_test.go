@@ -1,0 +1,160 @@
+package deckhouse
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"ferry/pkg/fault"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestValidate(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		policy Policy
+		want   string // "" accepts
+	}{
+		{"zero", Policy{}, ""},
+		{"everything", Policy{Source: "h/e/", IncludePlatform: ">=1.64 <1.70", IncludeModules: []string{"a", "a@^1"}, ModulesPathSuffix: "/", InstallerTag: "v1"}, ""},
+		{"lenient since", Policy{SinceVersion: "v1.64.0-rc.1+x"}, ""},
+		{"host alone", Policy{Source: "registry.example"}, "--source"},
+		{"host and slash", Policy{Source: "registry.example/"}, "--source"},
+		{"port alone (S9 row 7)", Policy{Source: "registry.example:5000"}, "--source"},
+		{"upper case", Policy{Source: "h/EE"}, "--source"},
+		{"since and tag", Policy{SinceVersion: "1.64", DeckhouseTag: "stable"}, "--since-version and --deckhouse-tag"},
+		{"include and tag", Policy{IncludePlatform: "^1.64", DeckhouseTag: "stable"}, "--include-platform and --deckhouse-tag"},
+		{"include and since", Policy{IncludePlatform: "^1.64", SinceVersion: "1.64"}, "--include-platform and --since-version"},
+		{"include and exclude", Policy{IncludeModules: []string{"a"}, ExcludeModules: []string{"b"}}, "--include-module and --exclude-module"},
+		{"since", Policy{SinceVersion: "bob"}, "--since-version"},
+		{"include platform", Policy{IncludePlatform: "bob"}, "--include-platform"},
+		{"redirection", Policy{IncludePlatform: "/var/bundle"}, "--include-platform"},
+		{"include module", Policy{IncludeModules: []string{"a@"}}, "--include-module"},
+		{"exclude module", Policy{ExcludeModules: []string{"@1"}}, "--exclude-module"},
+		{"tag", Policy{DeckhouseTag: "a/b"}, "--deckhouse-tag"},
+		{"installer", Policy{InstallerTag: "-"}, "--installer-tag"},
+		{"suffix", Policy{ModulesPathSuffix: "../x"}, "--modules-path-suffix"},
+	} {
+		err := tc.policy.Validate()
+		if tc.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tc.name, err)
+			}
+			continue
+		}
+		if fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: got %v, want a usage fault with %q", tc.name, err, tc.want)
+		}
+	}
+}
+
+func TestReadPolicy(t *testing.T) {
+	got, err := ReadPolicy(strings.NewReader(`{"source":"h/e/ee","includeModules":["a@^1"],"noSecurityDB":true}` + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Policy{Source: "h/e/ee", IncludeModules: []string{"a@^1"}, NoSecurityDB: true}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, text := range []string{"", "{", `{"exclude":[]}`, `{} {}`, `{} x`, `[]`, `{"sinceVersion":"bob"}`, "{" + strings.Repeat(" ", policyLimit) + "}"} {
+		if _, err := ReadPolicy(strings.NewReader(text)); fault.KindOf(err) != fault.Usage {
+			t.Errorf("%.40q: got %v, want a usage fault", text, err)
+		}
+	}
+}
+
+func FuzzReadPolicy(f *testing.F) {
+	f.Add(`{"source":"h/e/ee","deckhouseTag":"stable","excludeModules":["a@=v1+lts"]}`)
+	f.Add(`{"modulesPathSuffix":"/","includePlatform":"=v1.70.0"}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := ReadPolicy(strings.NewReader(text))
+		if err != nil {
+			if fault.KindOf(err) != fault.Usage {
+				t.Errorf("%q fails with %v, which is no usage fault", text, err)
+			}
+			return
+		}
+		if _, err := p.Scope(); err != nil {
+			t.Errorf("%q was accepted, then refused: %v", text, err)
+		}
+	})
+}
+
+func TestLayout(t *testing.T) {
+	for _, tc := range []struct{ source, edition, bare, name string }{ // S1.1
+		{"", DefaultSource, "registry.deckhouse.ru/deckhouse", "ee"},
+		{"h/d/ee/", "h/d/ee", "h/d", "ee"},
+		{"h/d/se-plus", "h/d/se-plus", "h/d", "se-plus"},
+		{"h/d/cse", "h/d/cse", "h/d", "cse"},
+		{"h/d/ee-mirror", "h/d/ee-mirror", "h/d/ee-mirror", ""},
+		{"h:5000/ee", "h:5000/ee", "h:5000", "ee"},
+		{"h/d", "h/d", "h/d", ""},
+	} {
+		l, err := NewLayout(tc.source, "")
+		if err != nil {
+			t.Errorf("%s: %v", tc.source, err)
+			continue
+		}
+		if diff := cmp.Diff([]string{tc.edition, tc.bare, tc.name}, []string{l.Edition.String(), l.Bare.String(), l.Name}); diff != "" {
+			t.Errorf("%s: edition, bare root, name (-want +got):\n%s", tc.source, diff)
+		}
+	}
+}
+
+func TestScope(t *testing.T) {
+	scope := func(p Policy) Scope {
+		s, err := p.Scope()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	for _, tc := range []struct {
+		policy Policy
+		module string
+		want   [3]bool // looked at, channels, versions
+	}{
+		{Policy{}, "a", [3]bool{true, true, true}},
+		{Policy{ExcludeModules: []string{"a"}}, "a", [3]bool{}},
+		{Policy{ExcludeModules: []string{"a@^1"}}, "a", [3]bool{true, true, true}},
+		{Policy{IncludeModules: []string{"b"}}, "a", [3]bool{}},
+		{Policy{IncludeModules: []string{"a"}}, "a", [3]bool{true, true, false}},
+		{Policy{IncludeModules: []string{"a@^1"}}, "a", [3]bool{true, true, true}},
+		{Policy{IncludeModules: []string{"a@=v1"}}, "a", [3]bool{true, false, false}},
+		{Policy{IncludeModules: []string{"a@^1"}, OnlyExtraImages: true}, "a", [3]bool{true, false, true}},
+	} {
+		wanted, channels, versions := scope(tc.policy).Module(tc.module)
+		if got := [3]bool{wanted, channels, versions}; got != tc.want {
+			t.Errorf("%+v: module %s is %v, want %v", tc.policy, tc.module, got, tc.want)
+		}
+	}
+	for tag, want := range map[string][]string{
+		"":        nil,
+		"stable":  nil,
+		"pr12":    {"pr12"},
+		"1.71.2":  {"1.71.2", "v1.71.2"},
+		"v1.71.2": {"v1.71.2", "1.71.2"},
+		"v1.71":   {"v1.71", "v1.71.0", "1.71.0"},
+	} {
+		if got := scope(Policy{DeckhouseTag: tag}).PinnedTags(); !slices.Equal(got, want) {
+			t.Errorf("pin %q stands under %q, want %q", tag, got, want)
+		}
+	}
+}
+
+func TestNear(t *testing.T) {
+	names := []string{"cert-manager", "console", "commander", "csi-ceph", "csi-nfs", "prometheus", "prometheus-metrics-adapter"}
+	for name, want := range map[string][]string{
+		"consol":       {"console"},
+		"cosnole":      {"console"},
+		"certmanager":  {"cert-manager"},
+		"prometeus":    {"prometheus"},
+		"csi-":         {"csi-nfs", "csi-ceph"},
+		"zzzzzzzzzzzz": nil,
+	} {
+		if got := near(name, names); !slices.Equal(got, want) {
+			t.Errorf("near %q are %q, want %q", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,177 @@
+package deckhouse
+
+import (
+	"slices"
+	"strings"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/selection"
+)
+
+// Note is something that a person should know about a selection that succeeded.
+type Note struct {
+	// Subject is what it is about: "module console".
+	Subject string
+	// Text is one sentence without a full stop.
+	Text string
+}
+
+// Select decides which images of the catalog the policy wants, and where each
+// lands. The policy's source may be left out; the catalog knows it.
+//
+// Kinds: fault.Usage for a policy that cannot be carried out, fault.Damaged for
+// a catalog of another vendor or source, or one that was made with a narrower
+// policy, fault.Policy for a wish that may not or cannot be satisfied.
+func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note, error) {
+	if cat.Vendor != Vendor {
+		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is one of %q, this selects from %q", cat.Vendor, Vendor)
+	}
+	if p.Source == "" {
+		p.Source = cat.Source
+	}
+	in, err := p.compile()
+	if err != nil {
+		return contract.SelectionSpec{}, nil, err
+	}
+	if got := in.layout.Edition.String(); got != cat.Source {
+		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is of %s, the policy is about %s", cat.Source, got)
+	}
+	s := newSelector(cat, in)
+	for _, part := range []func() error{s.platform, s.modules, s.security, s.installer} {
+		if err := part(); err != nil {
+			return contract.SelectionSpec{}, nil, err
+		}
+	}
+	s.out.Normalize()
+	return s.out, s.notes, nil
+}
+
+// selector is a selection in the making.
+type selector struct {
+	*intent
+	rows     map[string]contract.CatalogRepository // by repository
+	channels map[string][]contract.CatalogChannel  // by component, in the order of Channels
+	out      contract.SelectionSpec
+	notes    []Note
+}
+
+func newSelector(cat contract.CatalogSpec, in *intent) *selector {
+	s := &selector{
+		intent:   in,
+		rows:     map[string]contract.CatalogRepository{},
+		channels: map[string][]contract.CatalogChannel{},
+		out:      contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
+	}
+	for _, row := range cat.Repositories {
+		s.rows[row.Repository] = row
+	}
+	for _, name := range Channels() {
+		for _, c := range cat.Channels {
+			if c.Name == name {
+				s.channels[c.Component] = append(s.channels[c.Component], c)
+			}
+		}
+	}
+	return s
+}
+
+// row is what the catalog knows of a repository. That it knows nothing means
+// that discover did not look, which must not pass for "there is nothing".
+func (s *selector) row(repo oci.Repository, listed bool) (contract.CatalogRepository, error) {
+	row, ok := s.rows[repo.String()]
+	if !ok || listed && !row.Listed {
+		return row, fault.Newf(fault.Damaged, "Catalog", "it does not tell what %s holds", repo).
+			Hint("the catalog was made with a narrower policy: run discover with the policy that select has")
+	}
+	return row, nil
+}
+
+func (s *selector) note(subject, text string) {
+	s.notes = append(s.notes, Note{subject, text})
+}
+
+func (s *selector) archive(name string, layouts ...string) {
+	s.out.Archives = append(s.out.Archives, contract.Archive{Name: name, Layouts: layouts})
+}
+
+func (s *selector) want(im contract.SelectedImage) { s.out.Images = append(s.out.Images, im) }
+
+// attestations links to the VEX attestations of an image, under both names that
+// they may have (S1.7.1).
+func (s *selector) attestations(repo oci.Repository, path string) []contract.Link {
+	if s.SkipVEX {
+		return nil
+	}
+	return []contract.Link{{
+		Kind: contract.LinkAttached, Templates: []string{"{digest}.att", "{tag}.att"},
+		Repository: repo.String(), Path: path, Phase: contract.PhaseContent, Optional: true,
+	}}
+}
+
+// security wants all databases; editions without them answer 404 (S1.2.2).
+func (s *selector) security() error {
+	if s.NoSecurityDB {
+		return nil
+	}
+	var layouts []string
+	for _, db := range databases {
+		layouts = append(layouts, db.path)
+		s.want(contract.SelectedImage{
+			Source: s.layout.Edition.Join(db.path).WithTag(db.tag).String(), Archive: "security",
+			Path: db.path, Tag: db.tag, Phase: contract.PhaseVersion, Optional: true, Reason: "security database",
+		})
+	}
+	s.archive("security", layouts...)
+	return nil
+}
+
+// installer wants the installer: one that was asked for must be there, the
+// default may be missing (S5.5, S9 row 74).
+func (s *selector) installer() error {
+	if s.NoInstaller {
+		return nil
+	}
+	im := contract.SelectedImage{
+		Archive: "installer", Path: "installer", Tag: s.InstallerTag,
+		Phase: contract.PhaseVersion, Reason: "--installer-tag " + s.InstallerTag,
+	}
+	if s.InstallerTag == "" {
+		im.Tag, im.Optional, im.Reason = defaultInstallerTag, true, "default installer"
+	}
+	im.Source = s.layout.installer().WithTag(im.Tag).String()
+	s.want(im)
+	s.archive("installer", "installer")
+	return nil
+}
+
+// chosen is a tag that is wanted, and why.
+type chosen struct {
+	tag      string
+	from     string // the tag at the source
+	reason   string
+	optional bool
+}
+
+// choices collects chosen tags in order, each once, with all reasons.
+type choices []chosen
+
+func (list *choices) add(c chosen) {
+	i := slices.IndexFunc(*list, func(old chosen) bool { return old.tag == c.tag })
+	if i < 0 {
+		*list = append(*list, c)
+		return
+	}
+	(*list)[i].reason += ", " + c.reason
+	(*list)[i].optional = (*list)[i].optional && c.optional
+}
+
+// IsVersion reports whether tag reads as a version.
+func IsVersion(tag string) bool {
+	_, ok := selection.ParseVersion(tag)
+	return ok
+}
+
+// quoted lists names for people.
+func quoted(names []string) string { return `"` + strings.Join(names, `", "`) + `"` }

@@ -1,0 +1,206 @@
+package deckhouse
+
+import (
+	"strings"
+	"testing"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	consoleChannels = "alpha=v1.43.5 beta=v1.43.5 early-access=v1.43.5 stable=v1.43.5 rock-solid=v1.43.5"
+	consoleTags     = "v1.39.0 v1.40.0 v1.40.1 v1.41.0 v1.42.0 v1.43.0 v1.43.5"
+)
+
+func TestModuleVersions(t *testing.T) {
+	const console = "console"
+	aliases := func(tag string, names string) string {
+		return strings.Join(strings.Fields(names), "<"+tag+"? ") + "<" + tag + "?"
+	}
+	for _, tc := range []struct {
+		name, channels, tags string
+		include, exclude     []string
+		versions             string
+		release              string // channels in the release repository
+	}{
+		// The worked table of S3.4. What channels alone name is optional, as
+		// in S5.6.6.
+		{"bare", consoleChannels, consoleTags, []string{"console"}, nil, "v1.43.5?", allFive},
+		{"bare version", consoleChannels, consoleTags, []string{"console@1.40.0"}, nil, "v1.40.1 v1.41.0 v1.42.0 v1.43.5", allFive},
+		{"caret", consoleChannels, consoleTags, []string{"console@^1.40.0"}, nil, "v1.40.1 v1.41.0 v1.42.0 v1.43.5", allFive},
+		{"tilde", consoleChannels, consoleTags, []string{"console@~1.40.0"}, nil, "v1.40.1 v1.43.5?", allFive},
+		{"range", consoleChannels, consoleTags, []string{"console@>=1.40.0 <1.43.0"}, nil, "v1.40.0 v1.40.1 v1.41.0 v1.42.0 v1.43.5?", allFive},
+		{"exact", consoleChannels, consoleTags, []string{"console@=v1.40.0"}, nil, "v1.40.0", aliases("v1.40.0", "alpha beta early-access lts rock-solid stable")},
+		{"two exact", consoleChannels, consoleTags, []string{"console@=v1.40.0", "console@=v1.41.0+stable"}, nil, "v1.40.0 v1.41.0", aliases("v1.41.0", "stable")},
+		{"issue 220", "alpha=v1.6.5 stable=v1.6.5", "v1.6.0 v1.6.1 v1.6.2 v1.6.3 v1.6.4 v1.6.5 v1.7.0 v1.7.1", []string{"console@v1.6.0"}, nil, "v1.6.5 v1.7.1", "alpha stable"},
+		{"csi-huawei", "alpha=v0.3.13 stable=v0.3.13", "v0.1.1 v0.2.9 v0.3.11 v0.3.13", []string{"console"}, nil, "v0.3.13?", "alpha stable"},
+
+		{"no filter", consoleChannels + " lts=v1.39.0", consoleTags, nil, nil, "v1.39.0? v1.43.5?", "alpha beta early-access lts rock-solid stable"},
+		{"exact with a channel", consoleChannels, consoleTags, []string{"console@=v1.40.0+lts"}, nil, "v1.40.0", aliases("v1.40.0", "lts")},
+		{"exact with something else (S3.2 row 29)", consoleChannels, consoleTags, []string{"console@=v1.40.0+bogus"}, nil, "v1.40.0", aliases("v1.40.0", "alpha beta early-access lts rock-solid stable")},
+		{"exact and range (S3.4.4)", consoleChannels, consoleTags, []string{"console@=pr7", "console@~1.41.0"}, nil, "pr7 v1.41.0 v1.43.5?", allFive},
+		{"exact, of a module without channels", "", "", []string{"console@=v9.0.0"}, nil, "v9.0.0", aliases("v9.0.0", "alpha beta early-access lts rock-solid stable")},
+		{"suspended is ignored (S3.4.7)", "stable=v1.0.0!", "v1.0.0", nil, nil, "v1.0.0?", "stable"},
+		{"channel without v (S1.4.4)", "stable=1.0.0", "v1.0.0", nil, nil, "v1.0.0?", "stable"},
+		{"tag without v (S9 row 65)", "stable=1.0.0", "1.0.0", nil, nil, "1.0.0?", "stable"},
+		{"excluded whole", consoleChannels, consoleTags, nil, []string{"console"}, "", ""},
+		{"excluded versions (S9 row 78)", "alpha=v1.43.5 stable=v1.40.0", consoleTags, nil, []string{"console@>=1.43.0"}, "v1.40.0?", "stable"},
+		{"excluded tag", "alpha=v1.43.5 stable=v1.40.0", consoleTags, nil, []string{"console@=v1.40.0"}, "v1.43.5?", "alpha"},
+		{"excluded versions that are none of the channels'", "stable=v1.40.0", consoleTags, nil, []string{"console@~1.39.0"}, "v1.40.0?", "stable"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cat := newCatalog().module(console, tc.channels, tc.tags)
+			spec, _ := selectAll(t, cat, onlyModules(Policy{IncludeModules: tc.include, ExcludeModules: tc.exclude}))
+			var versions, channels []string
+			for tag := range strings.FieldsSeq(at(spec, "modules/console/release")) {
+				if name, _, _ := strings.Cut(strings.TrimSuffix(tag, "?"), "<"); IsChannel(name) {
+					channels = append(channels, tag)
+				} else {
+					versions = append(versions, tag)
+				}
+			}
+			if diff := cmp.Diff([]string{tc.versions, tc.release}, []string{at(spec, "modules/console"), strings.Join(channels, " ")}); diff != "" {
+				t.Errorf("versions, channels (-want +got):\n%s", diff)
+			}
+			for i, tag := range strings.Fields(tc.versions) { // S9 row 43
+				if want := strings.TrimSuffix(tag, "?") + "?"; i >= len(versions) || versions[i] != want {
+					t.Errorf("release versions are %q, want %q among them", versions, want)
+				}
+			}
+			if wantTag := tc.versions != ""; wantTag != (len(spec.Discovery) == 1) || wantTag != (len(spec.Archives) == 1) {
+				t.Errorf("%d discovery tags, %d archives for the versions %q", len(spec.Discovery), len(spec.Archives), tc.versions)
+			}
+		})
+	}
+}
+
+func TestModuleImages(t *testing.T) {
+	const source = testSource + "/modules/console"
+	cat := newCatalog().module("console", "stable=v1.43.5", consoleTags)
+	spec, _ := selectAll(t, cat, onlyModules(Policy{}))
+	vex := contract.Link{
+		Kind: contract.LinkAttached, Templates: []string{"{digest}.att", "{tag}.att"},
+		Repository: source, Path: "modules/console", Optional: true,
+	}
+	extra := contract.Link{
+		Kind: contract.LinkNamedTags, File: "extra_images.json",
+		Repository: source + "/extra", Path: "modules/console/extra", Optional: true, Links: []contract.Link{vex},
+	}
+	internal := contract.Link{
+		Kind: contract.LinkDigests, File: "images_digests.json",
+		Repository: source, Path: "modules/console", Links: []contract.Link{vex},
+	}
+	version := contract.SelectedImage{
+		Source: source + ":v1.43.5", Archive: "module-console", Path: "modules/console", Tag: "v1.43.5",
+		Phase: contract.PhaseVersion, Optional: true, Reason: "channel stable", Links: []contract.Link{extra, internal, vex},
+	}
+	want := contract.SelectionSpec{
+		Vendor: Vendor, Source: testSource,
+		Archives: []contract.Archive{{Name: "module-console", Layouts: []string{"modules/console", "modules/console/release"}}},
+		Images: []contract.SelectedImage{
+			version,
+			{Source: source + "/release:stable", Archive: "module-console", Path: "modules/console/release", Tag: "stable", Phase: contract.PhaseChannel, Reason: "channel at v1.43.5"},
+			{Source: source + "/release:v1.43.5", Archive: "module-console", Path: "modules/console/release", Tag: "v1.43.5", Phase: contract.PhaseVersion, Optional: true, Reason: "channel stable"},
+		},
+		Discovery: []contract.DiscoveryTag{{Path: "modules", Tag: "console", Phase: contract.PhaseDiscovery, Needs: "modules/console"}},
+	}
+	if diff := cmp.Diff(want, spec); diff != "" {
+		t.Errorf("one channel (-want +got):\n%s", diff)
+	}
+
+	spec, _ = selectAll(t, cat, onlyModules(Policy{SkipVEX: true}))
+	version.Links = []contract.Link{extra, internal}
+	version.Links[0].Links, version.Links[1].Links = nil, nil
+	if diff := cmp.Diff(version, images(spec, "modules/console")[0]); diff != "" {
+		t.Errorf("without VEX (-want +got):\n%s", diff)
+	}
+}
+
+func TestOnlyExtraImages(t *testing.T) {
+	cat := newCatalog().module("console", consoleChannels, consoleTags)
+	policy := onlyModules(Policy{OnlyExtraImages: true, NoModules: true, IncludeModules: []string{"console@~1.40.0", "console@=v1.39.0"}})
+	spec, _ := selectAll(t, cat, policy)
+	if got := at(spec, "modules/console") + "|" + at(spec, "modules/console/release"); got != "v1.39.0 v1.40.1|" {
+		t.Errorf("selected %s, want no channel and no release image", got)
+	}
+	for _, im := range spec.Images {
+		if !im.LinksOnly || len(im.Links) != 1 || im.Links[0].File != "extra_images.json" {
+			t.Errorf("%s: links only %v, links %v", im.Source, im.LinksOnly, im.Links)
+		}
+	}
+	policy.IncludeModules = nil // S3.4.8
+	spec, notes := selectAll(t, cat, policy)
+	if len(spec.Images) != 0 || len(notes) != 1 || !strings.Contains(notes[0].Text, "--include-module") {
+		t.Errorf("without versions: %d images, notes %v; want none, and advice", len(spec.Images), notes)
+	}
+}
+
+func TestModulesElsewhere(t *testing.T) {
+	for suffix, prefix := range map[string]string{"": "modules/", "/modules": "modules/", "my/mods/": "my/mods/", "/": ""} {
+		cat := newCatalog().row(strings.TrimSuffix(prefix, "/"), "console v1.70.0 alpha sha256-12.att").
+			row(prefix+"console/release", "").channels("module/console", "stable=v1.0.0").row(prefix+"console", "")
+		spec, _ := selectAll(t, cat, onlyModules(Policy{ModulesPathSuffix: suffix}))
+		var got []string
+		for _, im := range spec.Images {
+			got = append(got, strings.TrimPrefix(im.Source, testSource+"/")+" -> "+im.Path)
+		}
+		want := []string{ // S6.2.1: the same place in archives, whatever the source
+			prefix + "console:v1.0.0 -> modules/console",
+			prefix + "console/release:stable -> modules/console/release",
+			prefix + "console/release:v1.0.0 -> modules/console/release",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("suffix %q (-want +got):\n%s", suffix, diff)
+		}
+	}
+}
+
+func TestModulesRefuse(t *testing.T) {
+	for _, tc := range []struct {
+		name       string
+		include    []string
+		kind       *fault.Kind
+		text, hint string
+	}{
+		{"typo (S9 row 80)", []string{"consle"}, fault.Policy, `"consle"`, `"console"`},
+		{"another name", []string{"zzzzzzzz"}, fault.Policy, `"zzzzzzzz"`, "2 modules"},
+		{"no version matches", []string{"console@^9"}, fault.Policy, `"^9"`, "v1.43.5"},
+		{"no channels", []string{"silent"}, fault.Policy, "silent has no release channels", "silent@"},
+		{"two owners of a channel", []string{"console@=v1+stable", "console@=v2+stable"}, fault.Usage, "both v1 and v2", ""},
+	} {
+		cat := newCatalog().module("console", consoleChannels, consoleTags).row("modules/silent/release", "").row("modules/silent", "")
+		cat.Repositories[0].Tags = []string{"console", "silent"}
+		_, _, err := Select(cat.CatalogSpec, onlyModules(Policy{IncludeModules: tc.include}))
+		if fault.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.text) || !strings.Contains(fault.HintOf(err), tc.hint) {
+			t.Errorf("%s: got %v (%s), want %v with %q and the hint %q", tc.name, err, fault.HintOf(err), tc.kind, tc.text, tc.hint)
+		}
+	}
+}
+
+func TestModuleNotes(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		cat    *catalog
+		policy Policy
+		want   Note
+	}{
+		{"no modules (S9 row 73)", newCatalog().row("modules", ""), Policy{},
+			Note{"modules", testSource + "/modules lists no modules; check the source and --modules-path-suffix"}},
+		{"announced only", newCatalog().module("console", "", ""), Policy{},
+			Note{"module console", "it has no release channels, so nothing of it is selected"}},
+		{"excluded by a typo", newCatalog().module("console", "stable=v1.0.0", ""), Policy{ExcludeModules: []string{"consle"}},
+			Note{"module consle", `--exclude-module names a module that the source does not have; it has "console"`}},
+		{"all versions excluded", newCatalog().module("console", "stable=v1.0.0", ""), Policy{ExcludeModules: []string{"console@^1.0.0"}},
+			Note{"module console", "--exclude-module leaves nothing of it"}},
+		{"include wins (S9 row 4)", newCatalog().module("console", "stable=v1.0.0", ""), Policy{NoModules: true, IncludeModules: []string{"console"}},
+			Note{"modules", "--include-module wins over --no-modules"}},
+	} {
+		_, notes := selectAll(t, tc.cat, onlyModules(tc.policy))
+		if diff := cmp.Diff([]Note{tc.want}, notes); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+	}
+}

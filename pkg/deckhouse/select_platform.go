@@ -1,0 +1,343 @@
+package deckhouse
+
+import (
+	"slices"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/selection"
+)
+
+// Files of the install image that name the components; the first is the better
+// one where both exist (S1.5).
+const (
+	imagesTagsFile    = "deckhouse/candi/images_tags.json"
+	imagesDigestsFile = "deckhouse/candi/images_digests.json"
+)
+
+// platformChoice is what is decided about the platform.
+type platformChoice struct {
+	versions choices
+	channels choices // of the release-channel repository
+	// announced tells whether each version must have its image in
+	// release-channel; a pinned one may lack it (S5.4.2).
+	announced bool
+}
+
+func (s *selector) platform() error {
+	if s.NoPlatform {
+		return nil
+	}
+	choose := s.discovered
+	if s.pin != "" {
+		choose = s.pinned
+	}
+	choice, err := choose()
+	if err != nil {
+		return err
+	}
+	s.archive("platform", "", "install", "install-standalone", "release-channel")
+	for _, v := range choice.versions {
+		s.wantPlatform("", v, contract.PhaseVersion, nil)
+		// Without its install image the components of a version are unknown;
+		// a custom tag may be the deckhouse image alone (S5.4.3).
+		installer := v
+		installer.optional = !IsVersion(v.tag)
+		s.wantPlatform("install", installer, contract.PhaseVersion, s.componentLinks())
+		standalone := v
+		standalone.optional = true
+		s.wantPlatform("install-standalone", standalone, contract.PhaseVersion, nil)
+		release := v
+		release.optional = !choice.announced
+		s.wantPlatform("release-channel", release, contract.PhaseVersion, nil)
+	}
+	for _, c := range choice.channels {
+		s.wantPlatform("release-channel", c, contract.PhaseChannel, nil)
+	}
+	return nil
+}
+
+func (s *selector) wantPlatform(path string, c chosen, phase int, links []contract.Link) {
+	s.want(contract.SelectedImage{
+		Source: s.layout.Edition.Join(path).WithTag(c.from).String(), Archive: "platform",
+		Path: path, Tag: c.tag, Phase: phase, Optional: c.optional, Reason: c.reason, Links: links,
+	})
+}
+
+// componentLinks lead from an install image to the components, which are images
+// of the edition's root (S1.5.2), and to their attestations (S1.7.2).
+func (s *selector) componentLinks() []contract.Link {
+	root := s.layout.Edition
+	return []contract.Link{
+		{
+			Kind: contract.LinkTags, File: imagesTagsFile,
+			Repository: root.String(), Phase: contract.PhaseContent, Links: s.attestations(root, ""),
+		},
+		{
+			Kind: contract.LinkDigests, File: imagesDigestsFile, Unless: imagesTagsFile, Required: true,
+			Repository: root.String(), Phase: contract.PhaseContent, Links: s.attestations(root, ""),
+		},
+	}
+}
+
+// platformChannel is a channel with its version, spelled as release-channel has
+// it.
+type platformChannel struct {
+	name      string
+	version   selection.Version
+	suspended bool
+}
+
+// platformChannels are the channels of the platform. releases are the tags of
+// release-channel that are known.
+func (s *selector) platformChannels(releases []string) ([]platformChannel, error) {
+	var out []platformChannel
+	for _, c := range s.channels[ComponentPlatform] {
+		v, ok := selection.ParseVersion(c.Version)
+		if !ok {
+			return nil, fault.Newf(fault.Damaged, "Catalog", "channel %s points at %q, which is not a version", c.Name, c.Version)
+		}
+		out = append(out, platformChannel{c.Name, published(v, releases), c.Suspended && !s.IgnoreSuspend})
+	}
+	return out, nil
+}
+
+// published is v as one of tags spells it, or else in the usual way.
+func published(v selection.Version, tags []string) selection.Version {
+	usual, _ := selection.ParseVersion(v.Canonical())
+	if slices.Contains(tags, usual.Tag()) {
+		return usual
+	}
+	for _, other := range selection.ParseVersions(tags) {
+		if other.Compare(v) == 0 {
+			return other
+		}
+	}
+	return usual
+}
+
+// discovered decides by channels and the list of releases (S3.6).
+func (s *selector) discovered() (platformChoice, error) {
+	row, err := s.row(s.layout.ReleaseChannel(), true)
+	if err != nil {
+		return platformChoice{}, err
+	}
+	channels, err := s.platformChannels(row.Tags)
+	if err != nil {
+		return platformChoice{}, err
+	}
+	if err := s.checkChannels(channels); err != nil {
+		return platformChoice{}, err
+	}
+	if err := checkSuspended(channels); err != nil {
+		return platformChoice{}, err
+	}
+	floor := s.floor(channels)
+	inWindow := func(v selection.Version) bool { return floor == nil || v.Compare(*floor) >= 0 }
+	constrained := len(s.include.Constraints) > 0
+
+	choice := platformChoice{announced: true}
+	for _, c := range channels {
+		version := chosen{tag: c.version.Tag(), from: c.version.Tag(), reason: "channel " + c.name}
+		channel := chosen{tag: c.name, from: c.name, reason: "channel at " + c.version.Tag()}
+		switch {
+		case constrained && s.include.Match(c.version):
+			choice.versions.add(version)
+			if inWindow(c.version) {
+				choice.channels.add(channel)
+			}
+		case !constrained && inWindow(c.version):
+			choice.versions.add(version)
+			choice.channels.add(channel)
+		}
+	}
+	for _, v := range s.listedVersions(row.Tags, channels, inWindow) {
+		choice.versions.add(v)
+	}
+	if len(choice.versions) == 0 {
+		return platformChoice{}, s.nothingMatches(channels)
+	}
+	return choice, nil
+}
+
+// listedVersions are those that the list of releases adds to the channels'.
+func (s *selector) listedVersions(tags []string, channels []platformChannel, inWindow func(selection.Version) bool) []chosen {
+	var versions []selection.Version
+	reason := func(v selection.Version) string { return "latest patch of " + v.Minor() }
+	if len(s.include.Constraints) > 0 {
+		versions = s.include.Pick(tags)
+		reason = func(selection.Version) string { return "--include-platform " + s.include.String() }
+	} else if alpha, ok := versionOf(channels, "alpha"); ok {
+		// Without alpha (CSE) nothing but the channels counts. A pre-release
+		// comes only where a channel or a constraint names one.
+		var window []selection.Version
+		for _, v := range selection.ParseVersions(tags) {
+			if !v.Prerelease() && inWindow(v) && v.Compare(alpha) <= 0 {
+				window = append(window, v)
+			}
+		}
+		versions = selection.LatestPatches(window)
+	}
+	var out []chosen
+	for _, v := range versions {
+		v = published(v, tags)
+		out = append(out, chosen{tag: v.Tag(), from: v.Tag(), reason: reason(v)})
+	}
+	return out
+}
+
+// floor is the lowest version of the window: rock-solid's, or a later one of
+// --since-version; nil where there is neither (S3.6.2).
+func (s *selector) floor(channels []platformChannel) *selection.Version {
+	rockSolid, ok := versionOf(channels, "rock-solid")
+	if !ok || s.since != nil && s.since.Compare(rockSolid) > 0 {
+		return s.since
+	}
+	return &rockSolid
+}
+
+func versionOf(channels []platformChannel, name string) (selection.Version, bool) {
+	for _, c := range channels {
+		if c.name == name {
+			return c.version, true
+		}
+	}
+	return selection.Version{}, false
+}
+
+// checkChannels refuses a source that lacks default channels, unless it has
+// lts, as CSE has (S3.5.2).
+func (s *selector) checkChannels(channels []platformChannel) error {
+	if len(channels) == 0 {
+		return fault.Newf(fault.Policy, s.layout.ReleaseChannel().String(), "the source has no release channels").
+			Hint("check the source, or name a version with --deckhouse-tag")
+	}
+	if _, ok := versionOf(channels, lts); ok {
+		return nil
+	}
+	var missing []string
+	for _, name := range defaultChannels {
+		if _, ok := versionOf(channels, name); !ok {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fault.Newf(fault.Policy, s.layout.ReleaseChannel().String(), "the source lacks the release channels %s", quoted(missing)).
+		Hint("name a version with --deckhouse-tag")
+}
+
+func checkSuspended(channels []platformChannel) error {
+	var names []string
+	for _, c := range channels {
+		if c.suspended {
+			names = append(names, c.name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	noun := "channel"
+	if len(names) > 1 {
+		noun = "channels"
+	}
+	return fault.Newf(fault.Policy, "platform", "the vendor has suspended the release %s %s", noun, quoted(names)).
+		Hint("wait until the vendor resumes, pin another version with --deckhouse-tag, or override with --ignore-suspend")
+}
+
+func (s *selector) nothingMatches(channels []platformChannel) error {
+	if s.since != nil {
+		return fault.Newf(fault.Policy, "--since-version", "no release is at or above %s", s.since.Tag()).
+			Hint("the channels are at %s", channelsAt(channels))
+	}
+	return fault.Newf(fault.Policy, "--include-platform", "no release matches %q", s.include.String()).
+		Hint("the channels are at %s", channelsAt(channels))
+}
+
+func channelsAt(channels []platformChannel) string {
+	text := ""
+	for i, c := range channels {
+		if i > 0 {
+			text += ", "
+		}
+		text += c.name + " " + c.version.Tag()
+	}
+	return text
+}
+
+// pinned decides by --deckhouse-tag, or an exact --include-platform (S3.7).
+func (s *selector) pinned() (platformChoice, error) {
+	row, err := s.row(s.layout.ReleaseChannel(), false)
+	if err != nil {
+		return platformChoice{}, err
+	}
+	channels, err := s.platformChannels(row.Tags)
+	if err != nil {
+		return platformChoice{}, err
+	}
+	tag, err := s.pinnedTag(row.Tags, channels)
+	if err != nil {
+		return platformChoice{}, err
+	}
+	matched := slices.DeleteFunc(channels, func(c platformChannel) bool { return !pinMatches(s.pin, c) })
+	if err := checkSuspended(matched); err != nil {
+		return platformChoice{}, err
+	}
+	var choice platformChoice
+	choice.versions.add(chosen{tag: tag, from: tag, reason: "pinned by " + s.pin})
+	if row.Listed && !slices.Contains(row.Tags, tag) && !IsChannel(s.pin) {
+		s.note("platform", "the source announces no release "+tag+", so no channel will point at it")
+		return choice, nil
+	}
+	// At the target all five channels lead to the pinned version, whatever
+	// they are at the source (S3.9.1): each tag has one owner (S3.9.2).
+	from, optional := tag, true
+	if IsChannel(s.pin) {
+		from, optional = s.pin, false
+	}
+	for _, name := range defaultChannels {
+		choice.channels.add(chosen{tag: name, from: from, reason: "alias of " + s.pin, optional: optional})
+	}
+	if _, ok := versionOf(matched, lts); ok {
+		choice.channels.add(chosen{tag: lts, from: lts, reason: "channel at " + tag})
+	}
+	return choice, nil
+}
+
+// pinnedTag is the tag in the edition's root that the pin means.
+func (s *selector) pinnedTag(releases []string, channels []platformChannel) (string, error) {
+	if IsChannel(s.pin) {
+		v, ok := versionOf(channels, s.pin)
+		if !ok {
+			err := fault.Newf(fault.Policy, "--deckhouse-tag", "the source has no release channel %q", s.pin)
+			if len(channels) == 0 {
+				return "", err.Hint("it has no release channels at all: name a version or a custom tag")
+			}
+			return "", err.Hint("it has %s", channelsAt(channels))
+		}
+		return v.Tag(), nil
+	}
+	// A catalog that was made for this pin tells what stands in the root;
+	// another one knows at least the announced releases.
+	root, looked := s.rows[s.layout.Edition.String()]
+	for _, known := range [][]string{root.Tags, releases} {
+		for _, tag := range spellings(s.pin) {
+			if slices.Contains(known, tag) {
+				return tag, nil
+			}
+		}
+	}
+	if looked {
+		return "", fault.Newf(fault.Policy, "--deckhouse-tag", "the source has no tag %s in %s", quoted(spellings(s.pin)), s.layout.Edition)
+	}
+	return s.pin, nil
+}
+
+// pinMatches reports whether the pin names the channel, or the version that it
+// is at (S3.7.2).
+func pinMatches(pin string, c platformChannel) bool {
+	v, ok := selection.ParseVersion(pin)
+	return c.name == pin || ok && v.Compare(c.version) == 0
+}

@@ -1,0 +1,172 @@
+package deckhouse
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const testSource = "registry.example/deckhouse/ee"
+
+// catalog builds a Catalog of testSource.
+type catalog struct{ contract.CatalogSpec }
+
+func newCatalog() *catalog {
+	return &catalog{contract.CatalogSpec{Vendor: Vendor, Source: testSource, Edition: "ee"}}
+}
+
+// row adds a listed repository; tags are blank-separated.
+func (c *catalog) row(path, tags string) *catalog {
+	name := testSource
+	if path != "" {
+		name += "/" + path
+	}
+	c.Repositories = append(c.Repositories, contract.CatalogRepository{
+		Repository: name, Component: "test", Role: "test", Tags: strings.Fields(tags), Listed: true,
+	})
+	return c
+}
+
+// unlisted says that only the given tags of the last repository are known.
+func (c *catalog) unlisted() *catalog {
+	c.Repositories[len(c.Repositories)-1].Listed = false
+	return c
+}
+
+// channels adds "name=version" pairs; a trailing "!" suspends.
+func (c *catalog) channels(component, pairs string) *catalog {
+	for pair := range strings.FieldsSeq(pairs) {
+		name, version, _ := strings.Cut(pair, "=")
+		version, suspended := strings.CutSuffix(version, "!")
+		c.CatalogSpec.Channels = append(c.CatalogSpec.Channels, contract.CatalogChannel{
+			Component: component, Name: name, Version: version, Suspended: suspended,
+		})
+	}
+	return c
+}
+
+// module adds a module with channels and version tags to a catalog that has no
+// catalogue yet.
+func (c *catalog) module(name, channels, tags string) *catalog {
+	return c.row("modules", name).row("modules/"+name+"/release", "").unlisted().
+		channels(ComponentModule(name), channels).row("modules/"+name, tags)
+}
+
+func selectAll(t *testing.T, c *catalog, p Policy) (contract.SelectionSpec, []Note) {
+	t.Helper()
+	c.Normalize()
+	if err := c.Validate(); err != nil {
+		t.Fatalf("the catalog of the test: %v", err)
+	}
+	spec, notes, err := Select(c.CatalogSpec, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := spec.Validate(); err != nil {
+		t.Fatalf("the selection is not valid: %v", err)
+	}
+	return spec, notes
+}
+
+// at lists the tags that land at path, sorted, "?" behind optional ones, and
+// "tag<from" where the tag at the source differs.
+func at(spec contract.SelectionSpec, path string) string {
+	var out []string
+	for _, im := range spec.Images {
+		if im.Path != path {
+			continue
+		}
+		text := im.Tag
+		if from := im.Source[strings.LastIndexByte(im.Source, ':')+1:]; from != im.Tag {
+			text += "<" + from
+		}
+		if im.Optional {
+			text += "?"
+		}
+		out = append(out, text)
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+func images(spec contract.SelectionSpec, path string) []contract.SelectedImage {
+	var out []contract.SelectedImage
+	for _, im := range spec.Images {
+		if im.Path == path {
+			out = append(out, im)
+		}
+	}
+	return out
+}
+
+func onlyPlatform(p Policy) Policy {
+	p.NoModules, p.NoSecurityDB, p.NoInstaller = true, true, true
+	return p
+}
+
+func onlyModules(p Policy) Policy {
+	p.NoPlatform, p.NoSecurityDB, p.NoInstaller = true, true, true
+	return p
+}
+
+func TestSecurityAndInstaller(t *testing.T) {
+	p := Policy{NoPlatform: true, NoModules: true}
+	spec, _ := selectAll(t, newCatalog(), p)
+	want := contract.SelectionSpec{
+		Vendor: Vendor, Source: testSource,
+		Archives: []contract.Archive{
+			{Name: "installer", Layouts: []string{"installer"}},
+			{Name: "security", Layouts: []string{"security/trivy-bdu", "security/trivy-checks", "security/trivy-db", "security/trivy-java-db"}},
+		},
+		Images: []contract.SelectedImage{
+			// Beside the edition, not in it (S1.1.1).
+			{Source: "registry.example/deckhouse/installer:latest", Archive: "installer", Path: "installer", Tag: "latest", Phase: contract.PhaseVersion, Optional: true, Reason: "default installer"},
+			{Source: testSource + "/security/trivy-bdu:1", Archive: "security", Path: "security/trivy-bdu", Tag: "1", Phase: contract.PhaseVersion, Optional: true, Reason: "security database"},
+			{Source: testSource + "/security/trivy-checks:0", Archive: "security", Path: "security/trivy-checks", Tag: "0", Phase: contract.PhaseVersion, Optional: true, Reason: "security database"},
+			{Source: testSource + "/security/trivy-db:2", Archive: "security", Path: "security/trivy-db", Tag: "2", Phase: contract.PhaseVersion, Optional: true, Reason: "security database"},
+			{Source: testSource + "/security/trivy-java-db:1", Archive: "security", Path: "security/trivy-java-db", Tag: "1", Phase: contract.PhaseVersion, Optional: true, Reason: "security database"},
+		},
+		Discovery: []contract.DiscoveryTag{},
+	}
+	if diff := cmp.Diff(want, spec); diff != "" {
+		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+	p.InstallerTag = "v0.3.0" // S9 row 74: what was asked for must be there
+	spec, _ = selectAll(t, newCatalog(), p)
+	if got := at(spec, "installer"); got != "v0.3.0" {
+		t.Errorf("explicit installer: %s, want it required", got)
+	}
+	p.NoSecurityDB, p.NoInstaller = true, true
+	if spec, _ = selectAll(t, newCatalog(), p); len(spec.Images)+len(spec.Archives) > 0 {
+		t.Errorf("everything is left out, yet %d images are wanted", len(spec.Images))
+	}
+}
+
+func TestSelectRefusesForeignCatalogs(t *testing.T) {
+	other := newCatalog()
+	other.Vendor = "generic"
+	for name, tc := range map[string]struct {
+		cat *catalog
+		p   Policy
+	}{
+		"another vendor":                 {other, Policy{}},
+		"another source":                 {newCatalog(), Policy{Source: "registry.example/deckhouse/fe"}},
+		"platform not looked at":         {newCatalog().row("modules", ""), Policy{}},
+		"releases not listed":            {newCatalog().row("modules", "").row("release-channel", "").unlisted(), Policy{}},
+		"modules not looked at":          {newCatalog(), onlyModules(Policy{})},
+		"module not looked at":           {newCatalog().row("modules", "console"), onlyModules(Policy{})},
+		"module's versions not listed":   {newCatalog().row("modules", "m").row("modules/m/release", ""), onlyModules(Policy{IncludeModules: []string{"m@^1"}})},
+		"modules elsewhere":              {newCatalog().row("modules", ""), onlyModules(Policy{ModulesPathSuffix: "mods"})},
+		"channels of a pin not read":     {newCatalog(), onlyPlatform(Policy{DeckhouseTag: "v1.70.0"})},
+		"platform channel at no version": {newCatalog().row("release-channel", "").channels("platform", "alpha=bob"), onlyPlatform(Policy{})},
+	} {
+		if _, _, err := Select(tc.cat.CatalogSpec, tc.p); fault.KindOf(err) != fault.Damaged {
+			t.Errorf("%s: got %v, want a damaged catalog", name, err)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package generic
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/registry"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const digest = "sha256:0f1dab9f2c3e3bc8982c23813de8efff8bfa8a445279d16deceb6cc2e1838387"
+
+// tagLists is a source that can list tags and nothing else.
+type tagLists struct {
+	registry.Source
+	tags map[string][]string
+	err  error
+
+	mu    sync.Mutex
+	asked []string
+}
+
+func (s *tagLists) Tags(_ context.Context, repo oci.Repository) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, repo.String())
+	return s.tags[repo.String()], s.err
+}
+
+func TestListToSelection(t *testing.T) {
+	const list = `# what the cluster needs
+h.example/base/os:v1
+
+h.example:5000/tool@` + digest + `   # pinned
+h.example/tool:v2@` + digest + ` mirror/tool
+h.example/base/os:v2 mirror/os:stable
+h.example/app@^1.2.0
+h.example/app@=0.9 legacy/app
+h.example/app@=v1.1.0
+`
+	items, err := ParseList([]byte(list))
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := &tagLists{tags: map[string][]string{"h.example/app": {"latest", "v1.1.0", "v1.2.0", "v1.2.3", "v1.3.0", "v2.0.0"}}}
+	cat, err := Discover(t.Context(), src, items, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"h.example/app"}, src.asked); diff != "" {
+		t.Errorf("repositories listed (-want +got):\n%s", diff)
+	}
+	if err := cat.Validate(); err != nil {
+		t.Errorf("the catalog is not valid: %v", err)
+	}
+	selection, err := Select(cat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := selection.Validate(); err != nil {
+		t.Errorf("the selection is not valid: %v", err)
+	}
+	var got []string
+	for _, im := range selection.Images {
+		got = append(got, im.Source+" -> "+im.Path+":"+im.Tag+" ("+im.Reason+")")
+		if im.Optional || im.Archive != "images" || im.Phase != contract.PhaseVersion {
+			t.Errorf("%s: optional %v, archive %s, phase %d", im.Source, im.Optional, im.Archive, im.Phase)
+		}
+	}
+	if diff := cmp.Diff([]string{
+		"h.example/app:v1.1.0 -> app:v1.1.0 (listed as h.example/app@^1.2.0 h.example/app@=v1.1.0)",
+		"h.example/app:v1.2.3 -> app:v1.2.3 (listed as h.example/app@^1.2.0)",
+		"h.example/app:v1.3.0 -> app:v1.3.0 (listed as h.example/app@^1.2.0)",
+		"h.example/base/os:v1 -> base/os:v1 (listed as h.example/base/os:v1)",
+		"h.example/app:0.9 -> legacy/app:0.9 (listed as h.example/app@=0.9 legacy/app)",
+		"h.example/base/os:v2 -> mirror/os:stable (listed as h.example/base/os:v2 mirror/os:stable)",
+		"h.example/tool:v2@" + digest + " -> mirror/tool:v2 (listed as h.example/tool:v2@" + digest + " mirror/tool)",
+		"h.example:5000/tool@" + digest + " -> tool:" + strings.TrimPrefix(digest, "sha256:") + " (listed as h.example:5000/tool@" + digest + ")",
+	}, got); diff != "" {
+		t.Errorf("images (-want +got):\n%s", diff)
+	}
+}
+
+func TestParseListRefuses(t *testing.T) {
+	for _, tc := range []struct{ list, want string }{
+		{"\nh/a", "line 2: reference \"h/a\" has neither tag nor digest"},
+		{"a:v1", "line 1"},
+		{"h/a:v1 b c", "line 1: 3 words"},
+		{"h/a:v1 /b", "line 1"},
+		{"h/a:v1 b:-", "line 1"},
+		{"h/a@^1 b:v1", "keep their tags"},
+		{"h/a@>=1.0 <2.0 b", "3 words"},
+		{"h/a@bob", "line 1"},
+		{"h/a@", "line 1"},
+		{"h/a@=v1+stable", "no channels"},
+		{"h/a@sha256:12", "line 1"},
+		{"h/a:v1\n# x\nk/a:v1", "line 3: line 1 and line 3 both land at a:v1"},
+		{"h/a:v1\nh/b:v2 a:v1", "line 1 and line 2"},
+		{strings.Repeat("x", maxLine+1), "line 1: bufio.Scanner: token too long"},
+	} {
+		_, err := ParseList([]byte(tc.list))
+		if fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%.40q: got %v, want a usage fault with %q", tc.list, err, tc.want)
+		}
+	}
+}
+
+func TestDiscoverRefuses(t *testing.T) {
+	notFound := fault.New(fault.NotFound, "h/a", nil)
+	for _, tc := range []struct {
+		name, list string
+		err        error
+		kind       *fault.Kind
+		text       string
+	}{
+		{"nothing matches", "h/a@^2.0.0", nil, fault.Policy, "line 1"},
+		{"two lines choose one version", "h/a@^1.0.0\nh/a@~1.0.0", nil, fault.Usage, "lines 1 and 2 both land at a:v1.0.0"},
+		{"a version collides with an image", "h/a@^1.0.0\n\nk/a:v1.0.0", nil, fault.Usage, "lines 1 and 3"},
+		// Named by hand, a repository that is not there is no absence to skip.
+		{"no such repository", "h/a@^1.0.0", notFound, fault.NotFound, ""},
+	} {
+		items, err := ParseList([]byte(tc.list))
+		if err != nil {
+			t.Fatal(err)
+		}
+		src := &tagLists{tags: map[string][]string{"h/a": {"v1.0.0"}}, err: tc.err}
+		if _, err := Discover(t.Context(), src, items, 1); fault.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.text) {
+			t.Errorf("%s: got %v (%v), want %v with %q", tc.name, err, fault.KindOf(err), tc.kind, tc.text)
+		}
+	}
+}
+
+func TestSelectRefuses(t *testing.T) {
+	for name, cat := range map[string]contract.CatalogSpec{
+		"another vendor's catalog": {Vendor: "x"},
+		"an unknown role":          {Vendor: Vendor, Repositories: []contract.CatalogRepository{{Repository: "h/a", Role: "main", Target: "a:v1"}}},
+		"no repository":            {Vendor: Vendor, Repositories: []contract.CatalogRepository{{Repository: "h", Role: "image"}}},
+	} {
+		if _, err := Select(cat); fault.KindOf(err) != fault.Damaged {
+			t.Errorf("%s: got %v, want a damaged catalog", name, err)
+		}
+	}
+}
+
+func TestLines(t *testing.T) {
+	items, err := ParseList([]byte("# x\nh/a:v1   b # y\nh/a@^1\nh/a@" + digest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"h/a:v1 b:v1", "h/a@^1 a", "h/a@" + digest + " a:" + strings.TrimPrefix(digest, "sha256:")}
+	if diff := cmp.Diff(want, items.Lines()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func FuzzParseList(f *testing.F) {
+	f.Add("h/a:v1 b:v2 # c\nh/a@^1.0.0\nh/a@" + digest)
+	f.Add("h/a@>=1.0,<2.0 b/c\n\n#\n")
+	f.Fuzz(func(t *testing.T, list string) {
+		items, err := ParseList([]byte(list))
+		if err != nil {
+			return
+		}
+		for _, item := range items {
+			if !oci.ValidPath(item.Path) || item.Tag != "" && !oci.ValidTag(item.Tag) {
+				t.Errorf("%q lands at %q:%q", item.Text, item.Path, item.Tag)
+			}
+		}
+	})
+}

@@ -1,0 +1,161 @@
+package registrytest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/registry"
+)
+
+// Conformance checks that target keeps the promises of registry.Target against
+// a registry that is empty below root. The same suite runs against the registry
+// of this package and against real ones.
+func Conformance(t *testing.T, target registry.Target, root oci.Repository) {
+	t.Helper()
+	for _, tt := range []struct {
+		name string
+		run  func(*testing.T, registry.Target, oci.Repository)
+	}{
+		{"absent", conformAbsent},
+		{"image", conformImage},
+		{"mount", conformMount},
+		{"resume", conformResume},
+		{"tags", conformTags},
+	} {
+		t.Run(tt.name, func(t *testing.T) { tt.run(t, target, root.Join(tt.name)) })
+	}
+}
+
+// WantKind fails the test unless err is of the kind.
+func WantKind(t testing.TB, err error, want *fault.Kind) {
+	t.Helper()
+	if fault.KindOf(err) != want {
+		t.Errorf("error kind %v (%v), want %v", fault.KindOf(err), err, want)
+	}
+}
+
+func conformAbsent(t *testing.T, target registry.Target, repo oci.Repository) {
+	ctx := t.Context()
+	nothing := oci.Descriptor{Digest: oci.DigestOf([]byte("nothing")), Size: 7}
+	_, err := target.Resolve(ctx, repo.WithTag("v1"))
+	WantKind(t, err, fault.NotFound)
+	_, _, err = target.Manifest(ctx, repo.WithDigest(nothing.Digest))
+	WantKind(t, err, fault.NotFound)
+	_, err = target.Tags(ctx, repo)
+	WantKind(t, err, fault.NotFound)
+	_, _, err = target.Blob(ctx, repo, nothing, nil)
+	WantKind(t, err, fault.NotFound)
+	if has, err := target.HasBlob(ctx, repo, nothing); has || err != nil {
+		t.Errorf("HasBlob = %t, %v", has, err)
+	}
+}
+
+// pushBlob uploads data and checks that it is there.
+func pushBlob(t *testing.T, target registry.Target, repo oci.Repository, mediaType string, data []byte) oci.Descriptor {
+	t.Helper()
+	desc := oci.Descriptor{MediaType: mediaType, Digest: oci.DigestOf(data), Size: int64(len(data))}
+	if err := target.PutBlob(t.Context(), repo, desc, bytes.NewReader(data)); err != nil {
+		t.Fatalf("PutBlob: %v", err)
+	}
+	if has, err := target.HasBlob(t.Context(), repo, desc); !has || err != nil {
+		t.Fatalf("HasBlob = %t, %v", has, err)
+	}
+	return desc
+}
+
+func conformImage(t *testing.T, target registry.Target, repo oci.Repository) {
+	ctx := t.Context()
+	config := pushBlob(t, target, repo, "application/vnd.oci.image.config.v1+json", []byte("{}"))
+	empty := pushBlob(t, target, repo, "application/vnd.oci.image.layer.v1.tar", nil)
+	large := pushBlob(t, target, repo, "application/vnd.oci.image.layer.v1.tar", bytes.Repeat([]byte("ferry"), 1<<20))
+	image := ImageManifest(config, empty, large)
+	desc := oci.Descriptor{MediaType: oci.MediaTypeManifest, Digest: oci.DigestOf(image), Size: int64(len(image))}
+	index := IndexManifest(desc)
+	if err := target.PutManifest(ctx, repo.WithDigest(desc.Digest), desc.MediaType, image); err != nil {
+		t.Fatalf("PutManifest by digest: %v", err)
+	}
+	tagged := repo.WithTag("v1")
+	tagged.Digest = oci.DigestOf(index)
+	if err := target.PutManifest(ctx, tagged, oci.MediaTypeIndex, index); err != nil {
+		t.Fatalf("PutManifest by tag: %v", err)
+	}
+	err := target.PutManifest(ctx, repo.WithDigest(oci.DigestOf(nil)), desc.MediaType, image)
+	WantKind(t, err, fault.Damaged)
+
+	want := oci.Descriptor{MediaType: oci.MediaTypeIndex, Digest: oci.DigestOf(index), Size: int64(len(index))}
+	if got, err := target.Resolve(ctx, repo.WithTag("v1")); got != want || err != nil {
+		t.Errorf("Resolve = %v, %v, want %v", got, err, want)
+	}
+	if got, body, err := target.Manifest(ctx, repo.WithTag("v1")); got != want || !bytes.Equal(body, index) || err != nil {
+		t.Errorf("Manifest by tag = %v, %q, %v", got, body, err)
+	}
+	if got, body, err := target.Manifest(ctx, repo.WithDigest(desc.Digest)); got != desc || !bytes.Equal(body, image) || err != nil {
+		t.Errorf("Manifest by digest = %v, %q, %v", got, body, err)
+	}
+	for _, blob := range []oci.Descriptor{config, empty, large} {
+		body, start, err := target.Blob(ctx, repo, blob, nil)
+		if err != nil || start != 0 {
+			t.Fatalf("Blob: start %d, %v", start, err)
+		}
+		data, err := io.ReadAll(body)
+		if err := errors.Join(err, body.Close()); err != nil || oci.DigestOf(data) != blob.Digest {
+			t.Errorf("blob of %d bytes came back with %d: %v", blob.Size, len(data), err)
+		}
+	}
+}
+
+func conformMount(t *testing.T, target registry.Target, repo oci.Repository) {
+	desc := pushBlob(t, target, repo.Join("a"), "application/octet-stream", []byte("mounted"))
+	to := repo.Join("b")
+	mounted, err := target.MountBlob(t.Context(), to, desc, repo.Join("a"))
+	if err != nil {
+		t.Fatalf("MountBlob: %v", err)
+	}
+	if has, err := target.HasBlob(t.Context(), to, desc); has != mounted || err != nil {
+		t.Errorf("mounted is %t, HasBlob = %t, %v", mounted, has, err)
+	}
+}
+
+func conformResume(t *testing.T, target registry.Target, repo oci.Repository) {
+	data := bytes.Repeat([]byte("0123456789"), 50_000)
+	desc := pushBlob(t, target, repo, "application/octet-stream", data)
+	for _, n := range []int64{0, 1, 123_456, desc.Size - 1, desc.Size} {
+		held := io.NewSectionReader(bytes.NewReader(data), 0, n)
+		body, start, err := target.Blob(t.Context(), repo, desc, held)
+		if err != nil {
+			t.Fatalf("%d bytes held: %v", n, err)
+		}
+		rest, err := io.ReadAll(body)
+		if err := errors.Join(err, body.Close()); err != nil {
+			t.Fatalf("%d bytes held: %v", n, err)
+		}
+		if start != 0 && start != n {
+			t.Errorf("%d bytes held: the body starts at %d", n, start)
+		}
+		if !bytes.Equal(rest, data[start:]) {
+			t.Errorf("%d bytes held: body of %d bytes from %d is wrong", n, len(rest), start)
+		}
+	}
+}
+
+func conformTags(t *testing.T, target registry.Target, repo oci.Repository) {
+	config := pushBlob(t, target, repo, "application/vnd.oci.image.config.v1+json", []byte("{}"))
+	image := ImageManifest(config)
+	want := strings.Fields("alpha stable v1.0.0 v1.0.1")
+	for _, tag := range want {
+		if err := target.PutManifest(t.Context(), repo.WithTag(tag), oci.MediaTypeManifest, image); err != nil {
+			t.Fatalf("PutManifest %s: %v", tag, err)
+		}
+	}
+	got, err := target.Tags(t.Context(), repo)
+	slices.Sort(got)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("Tags = %v, %v, want %v", got, err, want)
+	}
+}

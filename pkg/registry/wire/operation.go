@@ -1,0 +1,184 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+)
+
+// verb is what an operation is about; it decides how answers are read.
+type verb int
+
+const (
+	verbResolve verb = iota
+	verbManifest
+	verbTags
+	verbBlob
+	verbHasBlob
+	verbMount
+	verbPutBlob
+	verbPutManifest
+)
+
+func (v verb) writes() bool { return v >= verbMount }
+
+// operation is one call of the interface. It travels in the context of every
+// request that regclient makes for it, so that the transport knows what the
+// request is for, and carries back what regclient would not tell.
+type operation struct {
+	verb      verb
+	ref       oci.Reference
+	repo      oci.Repository
+	subject   string
+	size      int64             // verbBlob: of the whole blob
+	held      *io.SectionReader // verbBlob: kept bytes, nil when there are none
+	from      string            // verbMount: path of the other repository
+	body      []byte            // verbPutManifest
+	mediaType string            // verbPutManifest
+	single    bool              // failures are not repeated: there is another way
+	cancel    context.CancelCauseFunc
+	keepOpen  bool // the slot is given back by Client.end
+
+	mu       sync.Mutex
+	retries  int           // left until bytes move
+	limit    int           // what retries is set to when they do
+	backoff  time.Duration // the next pause
+	first    time.Duration // what backoff is set to when bytes move
+	wait     time.Duration // before the next request
+	requests int           // since bytes moved
+	failure  *fault.Error  // final; the operation is over
+	refusal  *fault.Error  // of the last answer, nil when it was a success
+	status   int           // of the last answer
+	start    int64         // verbBlob: held bytes in front of the body
+	answer   *answer       // verbResolve, verbManifest: the success
+	session  *url.URL      // open upload
+
+	// Of the blob request in flight: where regclient wants the body to
+	// begin, and from where the registry is asked for it.
+	offset, asked int64
+}
+
+// answer is a success as the registry sent it.
+type answer struct {
+	header http.Header
+	body   []byte
+}
+
+type operationKey struct{}
+
+func operationOf(ctx context.Context) *operation {
+	op, _ := ctx.Value(operationKey{}).(*operation)
+	return op
+}
+
+func newOperation(v verb, r oci.Reference) *operation {
+	return &operation{verb: v, ref: r, repo: r.Repository, subject: r.String()}
+}
+
+// begin marks ctx and makes it end with the operation.
+func (op *operation) begin(ctx context.Context, opts Options) context.Context {
+	op.limit, op.first = opts.Retries, opts.Backoff
+	if op.single {
+		op.limit = 0
+	}
+	op.moved()
+	ctx, op.cancel = context.WithCancelCause(context.WithValue(ctx, operationKey{}, op))
+	return ctx
+}
+
+// moved notes that bytes arrived: the registry is alive, patience starts anew.
+func (op *operation) moved() {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.retries, op.backoff, op.requests = op.limit, op.first, 0
+}
+
+// fail ends the operation. regclient, which repeats most failures, stops
+// because the context is over.
+func (op *operation) fail(err *fault.Error) error {
+	op.mu.Lock()
+	if op.failure == nil {
+		op.failure = err
+	}
+	err = op.failure
+	op.mu.Unlock()
+	op.cancel(err)
+	return err
+}
+
+// refused notes a refusal without ending the operation.
+func (op *operation) refused(status int, err *fault.Error) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.status, op.refusal = status, err
+}
+
+// nextPause spends one repetition and tells how long to wait before it.
+func (op *operation) nextPause() (time.Duration, bool) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.retries <= 0 {
+		return 0, false
+	}
+	op.retries--
+	pause := op.backoff
+	op.backoff = min(2*op.backoff, maxBackoff)
+	return pause*3/4 + rand.N(pause/2+1), true // spread, so that clients do not return together
+}
+
+// maxBackoff bounds the doubling pause; maxRetryAfter is the longest pause
+// that a registry may ask for before we rather tell the operator.
+const (
+	maxBackoff    = 30 * time.Second
+	maxRetryAfter = 5 * time.Minute
+)
+
+// fault says what ended the operation. regclient's own words are used only
+// where it is the one who noticed.
+func (op *operation) fault(caller context.Context, err error) error {
+	op.mu.Lock()
+	failure, refusal := op.failure, op.refusal
+	op.mu.Unlock()
+	switch {
+	case caller.Err() != nil:
+		return fault.New(fault.KindOf(caller.Err()), op.subject, caller.Err())
+	case failure != nil:
+		return failure
+	case refusal != nil:
+		return refusal
+	case errors.As(err, &failure):
+		return failure
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fault.New(fault.Transient, op.subject, errShort).Hint("run the same command again; it continues")
+	}
+	return fault.New(fault.Protocol, op.subject, withoutURL(err)).
+		Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)
+}
+
+// withoutURL takes the address out of net/http's errors: it may be signed (N8).
+func withoutURL(err error) error {
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		return urlErr.Err
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,523 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+)
+
+// origin is what a credential belongs to: scheme, host and port.
+type origin struct{ scheme, host string }
+
+func originOf(u *url.URL) origin { return origin{u.Scheme, u.Host} }
+
+// normal spells the default port out, so that two spellings are equal.
+func (o origin) normal() origin {
+	o.host = strings.ToLower(o.host)
+	if _, _, err := net.SplitHostPort(o.host); err != nil {
+		port := "443"
+		if o.scheme == "http" {
+			port = "80"
+		}
+		o.host = net.JoinHostPort(strings.Trim(o.host, "[]"), port)
+	}
+	return o
+}
+
+func (o origin) same(other origin) bool { return o.normal() == other.normal() }
+
+// transport is the http.RoundTripper below regclient for one registry. It
+// repeats what failed transiently, logs in, keeps credentials and uploads at
+// the registry's own origin (N3 to N5), bounds what is read (N9), gives up on
+// silence (N16), and continues blobs that an earlier process began.
+type transport struct {
+	opts Options
+	base http.RoundTripper
+	self origin
+	auth *authorizer
+
+	mu    sync.Mutex
+	pause time.Time // the registry asked for silence until then
+}
+
+// maxRequests ends an operation that makes requests without a byte moving.
+const maxRequests = 40
+
+// RoundTrip implements http.RoundTripper for regclient's requests.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	op := operationOf(req.Context())
+	if op == nil {
+		return nil, errors.New("wire: a request outside of any operation")
+	}
+	if err := t.guard(op, req); err != nil {
+		return nil, op.fail(err)
+	}
+	logins := 0
+	for first := true; ; first = false {
+		sent, release, err := t.prepare(op, req, first)
+		if err != nil {
+			return nil, op.fail(networkFault(op, err))
+		}
+		resp, err := t.send(op, sent)
+		release()
+		if err == nil && resp.StatusCode == http.StatusUnauthorized && logins < 2 && t.self.same(originOf(req.URL)) {
+			// A token may expire at any request, and a challenge may ask
+			// for more than the last one: two logins a request (N17).
+			logins++
+			again, err := t.auth.challenged(req.Context(), op, sent, resp)
+			if err != nil {
+				return nil, op.fail(networkFault(op, err))
+			}
+			if again {
+				continue
+			}
+		}
+		resp, again, err := t.judge(op, req, resp, err)
+		if !again {
+			return resp, err
+		}
+	}
+}
+
+// guard refuses requests that a registry may not make us send.
+func (t *transport) guard(op *operation, req *http.Request) *fault.Error {
+	op.mu.Lock()
+	op.requests++
+	requests, failure := op.requests, op.failure
+	op.mu.Unlock()
+	switch {
+	case failure != nil:
+		return failure
+	case requests > maxRequests:
+		return protocol(op.subject, "%s sends us in circles", op.repo.Host)
+	case t.self.same(originOf(req.URL)):
+		return nil
+	case req.Response == nil:
+		return protocol(op.subject, "%s points to another host, %s", op.repo.Host, req.URL.Host)
+	}
+	return nil
+}
+
+// prepare returns the request to send: a copy with login, or, to another
+// origin, without anything that is the registry's. release must be called
+// when the answer is there; from then on the body is not read any more.
+func (t *transport) prepare(op *operation, req *http.Request, first bool) (sent *http.Request, release func(), err error) {
+	if err := t.waitForPause(req.Context(), op); err != nil {
+		return nil, nil, err
+	}
+	sent = req.Clone(req.Context())
+	sent.Header.Set("User-Agent", t.opts.UserAgent)
+	if !t.self.same(originOf(req.URL)) {
+		for _, name := range []string{"Authorization", "Cookie", "Referer"} {
+			sent.Header.Del(name)
+		}
+	} else if err := t.auth.authorize(req.Context(), op, sent); err != nil {
+		return nil, nil, err
+	}
+	if op.verb == verbPutBlob && req.Method == http.MethodPost {
+		// regclient asks for an anonymous mount first. Few registries know
+		// it, some fail on it (Q6): it becomes a plain start of an upload.
+		sent.URL.RawQuery = ""
+	}
+	op.askRange(sent)
+	body, err := requestBody(op, req, first)
+	if err != nil || body == nil {
+		return sent, func() {}, err
+	}
+	guarded := &sendBody{body: body}
+	sent.Body = guarded
+	sent.GetBody = nil
+	if op.verb == verbPutManifest {
+		sent.Header.Set("Content-Type", op.mediaType)
+	}
+	return sent, guarded.stop, nil
+}
+
+// requestBody returns the body from its start. regclient's GetBody for
+// manifests gives the same used-up reader again, so those are kept here.
+func requestBody(op *operation, req *http.Request, first bool) (io.ReadCloser, error) {
+	switch {
+	case req.Body == nil || req.Body == http.NoBody:
+		return nil, nil
+	case op.verb == verbPutManifest:
+		return io.NopCloser(bytes.NewReader(op.body)), nil
+	case first || req.GetBody == nil:
+		return req.Body, nil
+	}
+	return req.GetBody()
+}
+
+// sendBody is a request body that can be taken away. net/http may still read a
+// body after it has returned an answer, while the same file is already being
+// read from its start for the next try.
+type sendBody struct {
+	mu       sync.Mutex
+	body     io.ReadCloser
+	stopped  bool
+	progress func()
+}
+
+func (b *sendBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return 0, errors.New("the request is over")
+	}
+	if b.progress != nil {
+		b.progress()
+	}
+	return b.body.Read(p)
+}
+
+func (b *sendBody) Close() error { return nil } // the caller's reader stays open
+
+func (b *sendBody) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stopped = true
+}
+
+// errStalled ends a request in which nothing moves.
+var errStalled = errors.New("no byte moved within the idle timeout")
+
+// commitPatience is how many idle timeouts an upload may take between its last
+// byte and the answer: registries hash and move the whole blob in that time.
+const commitPatience = 5
+
+// send does one exchange under the idle timeout.
+func (t *transport) send(op *operation, req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	dog := time.AfterFunc(t.opts.IdleTimeout, func() { cancel(errStalled) })
+	if body, ok := req.Body.(*sendBody); ok {
+		body.progress = func() { dog.Reset(t.opts.IdleTimeout) }
+		if op.verb == verbPutBlob {
+			body.body = &lastByte{body.body, func() { dog.Reset(commitPatience * t.opts.IdleTimeout) }}
+		}
+	}
+	began := time.Now()
+	resp, err := t.base.RoundTrip(req.WithContext(ctx))
+	dog.Stop()
+	status := 0
+	if err == nil {
+		status = resp.StatusCode
+	}
+	t.opts.Log.Debug("request", "method", req.Method, "host", req.URL.Host, "path", req.URL.Path,
+		"status", status, "took", time.Since(began).Round(time.Millisecond))
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &receiveBody{body: resp.Body, ctx: ctx, cancel: cancel, dog: dog, idle: t.opts.IdleTimeout}
+	return resp, nil
+}
+
+// lastByte calls end when the body is read to its end.
+type lastByte struct {
+	io.ReadCloser
+	end func()
+}
+
+func (b *lastByte) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.end()
+	}
+	return n, err
+}
+
+// receiveBody is a response body under the idle timeout. The time that the
+// reader takes between two reads does not count.
+type receiveBody struct {
+	body   io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	dog    *time.Timer
+	idle   time.Duration
+}
+
+func (b *receiveBody) Read(p []byte) (int, error) {
+	b.dog.Reset(b.idle)
+	n, err := b.body.Read(p)
+	b.dog.Stop()
+	if err != nil && err != io.EOF {
+		if cause := context.Cause(b.ctx); cause != nil {
+			err = cause
+		}
+	}
+	return n, err
+}
+
+func (b *receiveBody) Close() error {
+	b.dog.Stop()
+	b.cancel(nil)
+	return b.body.Close()
+}
+
+// judge decides what becomes of an answer, or of an error: it is handed to
+// regclient, the request is sent again, or the operation is over.
+func (t *transport) judge(op *operation, req *http.Request, resp *http.Response, err error) (_ *http.Response, again bool, _ error) {
+	if err != nil {
+		return t.retry(op, req, networkFault(op, err), "")
+	}
+	switch {
+	case resp.StatusCode < 300:
+		if req.Method != http.MethodDelete {
+			op.refused(resp.StatusCode, nil)
+		}
+		return t.accept(op, req, resp)
+	case resp.StatusCode < 400 && resp.Header.Get("Location") != "":
+		if err := t.checkRedirect(op, req, resp); err != nil {
+			resp.Body.Close()
+			return nil, false, op.fail(err)
+		}
+		return resp, false, nil
+	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && op.dropHeld():
+		resp.Body.Close()
+		return nil, true, nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, errorLimit)) // a cut error document is no more than less detail
+	resp.Body.Close()
+	refusal := readRefusal(resp.StatusCode, body).fault(op)
+	if req.Method != http.MethodDelete { // cancelling an upload says nothing of why
+		op.refused(resp.StatusCode, refusal)
+	}
+	if temporary(fault.KindOf(refusal)) {
+		return t.retry(op, req, refusal, resp.Header.Get("Retry-After"))
+	}
+	if op.verb == verbPutBlob && !chunksMayPass(req.Method, resp.StatusCode) {
+		return nil, false, op.fail(refusal)
+	}
+	// regclient logs in at a challenge and waits at Retry-After; both is
+	// done here.
+	resp.Header.Del("WWW-Authenticate")
+	resp.Header.Del("Retry-After")
+	resp.Body = http.NoBody
+	return resp, false, nil
+}
+
+// chunksMayPass reports whether a refused upload may go on in chunks, which is
+// what regclient does whatever the reason: only when it was too large (Q8: some
+// registries say 416), and with a chunk at the wrong place, which it moves.
+func chunksMayPass(method string, status int) bool {
+	switch method {
+	case http.MethodPut:
+		return status == http.StatusRequestEntityTooLarge || status == http.StatusRequestedRangeNotSatisfiable
+	case http.MethodPatch:
+		return status == http.StatusRequestedRangeNotSatisfiable
+	}
+	return true
+}
+
+// retry waits for the next try of req, or ends the operation.
+func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, retryAfter string) (*http.Response, bool, error) {
+	asked := parseRetryAfter(retryAfter, time.Now())
+	t.pauseUntil(time.Now().Add(min(asked, maxRetryAfter)))
+	uploads := op.verb == verbPutBlob && req.Method != http.MethodPost && req.Method != http.MethodDelete
+	if !temporary(fault.KindOf(cause)) || uploads || asked > maxRetryAfter { // an upload begins anew with a new session
+		return nil, false, op.fail(cause)
+	}
+	pause, ok := op.nextPause()
+	if !ok {
+		return nil, false, op.fail(cause)
+	}
+	if err := sleep(req.Context(), pause); err != nil {
+		return nil, false, op.fail(networkFault(op, err))
+	}
+	return nil, true, nil
+}
+
+// parseRetryAfter reads seconds or a date; anything else is no advice (N14).
+func parseRetryAfter(s string, now time.Time) time.Duration {
+	if seconds, err := strconv.Atoi(s); err == nil && seconds > 0 && seconds < 1<<30 {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+// pauseUntil keeps all requests to the registry back.
+func (t *transport) pauseUntil(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at.After(t.pause) {
+		t.pause = at
+	}
+}
+
+// waitForPause waits as long as the registry asked for, or as the operation
+// rests after a cut body.
+func (t *transport) waitForPause(ctx context.Context, op *operation) error {
+	t.mu.Lock()
+	pause := time.Until(t.pause)
+	t.mu.Unlock()
+	op.mu.Lock()
+	pause = max(pause, op.wait)
+	op.wait = 0
+	op.mu.Unlock()
+	if pause <= 0 {
+		return nil
+	}
+	return sleep(ctx, pause)
+}
+
+// checkRedirect lets reads go to another host, without credentials, but never
+// uploads or tag lists, and nothing from TLS to plain text (N3).
+func (t *transport) checkRedirect(op *operation, req *http.Request, resp *http.Response) *fault.Error {
+	to, err := req.URL.Parse(resp.Header.Get("Location"))
+	if err != nil {
+		return protocol(op.subject, "%s redirects to an address that is none", op.repo.Host)
+	}
+	foreign := !t.self.same(originOf(to))
+	switch {
+	case to.Scheme != "https" && req.URL.Scheme == "https":
+		return protocol(op.subject, "%s redirects from TLS to plain text at %s", op.repo.Host, to.Host)
+	case foreign && (op.verb == verbTags || req.Method != http.MethodGet && req.Method != http.MethodHead):
+		return protocol(op.subject, "%s redirects a %s to another host, %s", op.repo.Host, req.Method, to.Host)
+	}
+	return nil
+}
+
+// accept reads a success as far as the verb needs it.
+func (t *transport) accept(op *operation, req *http.Request, resp *http.Response) (*http.Response, bool, error) {
+	switch op.verb {
+	case verbBlob:
+		return op.acceptBlob(resp)
+	case verbResolve, verbManifest:
+		return t.acceptWhole(op, req, resp, oci.ManifestLimit)
+	case verbTags:
+		return t.acceptWhole(op, req, resp, tagPageLimit)
+	case verbMount, verbPutBlob:
+		if err := t.trackSession(op, req, resp); err != nil {
+			resp.Body.Close()
+			return nil, false, op.fail(err)
+		}
+	case verbPutManifest:
+		// Without this header regclient would write a referrers tag of its
+		// own making. What stands at the target is what the plan says.
+		resp.Header.Set("OCI-Subject", string(subjectOf(op.body)))
+	}
+	return resp, false, nil
+}
+
+func subjectOf(manifest []byte) oci.Digest {
+	if m, err := oci.ParseManifest("", manifest); err == nil && m.Subject != nil {
+		return m.Subject.Digest
+	}
+	return ""
+}
+
+// acceptWhole reads a small answer at once, so that one cut in the middle is
+// asked for again, and one without end fills no memory (N9).
+func (t *transport) acceptWhole(op *operation, req *http.Request, resp *http.Response, limit int64) (*http.Response, bool, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	resp.Body.Close()
+	switch {
+	case err != nil:
+		return t.retry(op, req, networkFault(op, err), "")
+	case int64(len(body)) > limit:
+		return nil, false, op.fail(protocol(op.subject, "the answer is larger than %d bytes", limit))
+	case op.verb == verbTags && json.Unmarshal(body, &struct{}{}) != nil: // regclient takes nothing at all for no tags
+		return nil, false, op.fail(protocol(op.subject, "the tag list is not JSON").
+			Hint("check that %s is a registry and not a web page in front of it", op.repo.Host))
+	}
+	op.mu.Lock()
+	op.answer = &answer{resp.Header.Clone(), body}
+	op.mu.Unlock()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, false, nil
+}
+
+// trackSession remembers the upload that the registry opened, and checks where
+// it wants the bytes.
+func (t *transport) trackSession(op *operation, req *http.Request, resp *http.Response) *fault.Error {
+	location := resp.Header.Get("Location")
+	var session *url.URL
+	if resp.StatusCode == http.StatusAccepted && location != "" && req.Method != http.MethodDelete {
+		to, err := req.URL.Parse(location)
+		if err != nil {
+			return protocol(op.subject, "%s names an upload address that is none", op.repo.Host)
+		}
+		if to.Scheme == "http" && t.self.scheme == "https" && to.Hostname() == req.URL.Hostname() {
+			// A registry behind a proxy does not know that it speaks TLS (Q11).
+			to.Scheme, to.Host = req.URL.Scheme, req.URL.Host
+			resp.Header.Set("Location", to.String())
+		}
+		if !t.self.same(originOf(to)) {
+			return protocol(op.subject, "%s wants the upload at another host, %s", op.repo.Host, to.Host).
+				Hint("configure relative upload addresses at the registry, or the forwarded host and scheme at its proxy")
+		}
+		session = to
+	}
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.session, op.requests = session, 0 // each chunk accepted is a step ahead
+	return nil
+}
+
+// closeSession cancels the upload that a failed operation leaves behind, also
+// when the caller gave up (Q40).
+func (t *transport) closeSession(ctx context.Context, op *operation) {
+	op.mu.Lock()
+	session := op.session
+	op.session = nil
+	op.mu.Unlock()
+	if session == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, session.String(), nil)
+	if err != nil {
+		return
+	}
+	req.Header.Set("User-Agent", t.opts.UserAgent)
+	if t.auth.authorize(ctx, op, req) != nil {
+		return
+	}
+	resp, err := t.base.RoundTrip(req)
+	if err != nil {
+		t.opts.Log.Debug("an upload session stays open", "host", op.repo.Host, "repository", op.repo.Path)
+		return
+	}
+	resp.Body.Close()
+}
+
+// closeTimeout bounds the last courtesy to a registry after an interrupt.
+const closeTimeout = 10 * time.Second
+
+// sendToken does one request to a token server: no redirect is followed, the
+// answer is short.
+func (t *transport) sendToken(op *operation, req *http.Request) (status int, body []byte, err error) {
+	req.Header.Set("User-Agent", t.opts.UserAgent)
+	resp, err := t.send(op, req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, errorLimit+1))
+	if err == nil && len(body) > errorLimit {
+		err = protocol(op.subject, "the token server's answer is larger than %d bytes", errorLimit)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("token server %s: %w", req.URL.Host, err)
+	}
+	return resp.StatusCode, body, nil
+}

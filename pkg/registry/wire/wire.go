@@ -1,0 +1,227 @@
+// Package wire speaks to registries over HTTP. It is the one importer of
+// regclient, which knows the verbs of the distribution-spec, reads docker's
+// configuration, and resumes and verifies a blob while it is read.
+//
+// Everything that decides about trust and persistence is here instead, in an
+// http.RoundTripper below regclient ([transport]), for regclient leaves it
+// open (v0.11.7): it sends credentials to any token server that a registry
+// names, uploads to any host that a Location names, reads token answers
+// without limit and apart from the caller's context, calls every failed token
+// request a refusal, drops a registry after one 503, slows all requests to a
+// host down after one that was refused, and loses a slot of its own throttle
+// whenever it resumes a body.
+package wire
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/regclient/regclient/config"
+	"github.com/regclient/regclient/scheme/reg"
+	"github.com/regclient/regclient/types/descriptor"
+	"github.com/regclient/regclient/types/ref"
+
+	"github.com/opencontainers/go-digest"
+
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/registry"
+)
+
+// Credential is what a registry is logged in to with.
+type Credential struct{ User, Password string }
+
+// Options configure a Client. The zero value works: HTTPS, docker's
+// configuration for credentials, proxies and roots from the environment as in
+// every Go program (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR).
+type Options struct {
+	// PlainHTTP speaks HTTP to all hosts, PlainHTTPHosts to those listed.
+	PlainHTTP      bool
+	PlainHTTPHosts []string
+	// SkipTLSVerify accepts any certificate.
+	SkipTLSVerify bool
+
+	// Credentials by registry host ("registry.example.com:5000"). A host
+	// that is not in it is looked up in docker's configuration, unless
+	// Anonymous is set.
+	Credentials map[string]Credential
+	// Anonymous leaves docker's configuration alone, as d8 does on push.
+	Anonymous bool
+	// TokenServers are hosts ("auth.example.com[:port]") that may be asked
+	// for tokens with a credential though they are neither the registry
+	// itself nor, over HTTPS, in its domain (N1).
+	TokenServers []string
+
+	// Concurrency is the number of operations at a time per host, an open
+	// blob included. Default 8.
+	Concurrency int
+	// Retries is how often a request is repeated that failed transiently;
+	// bytes that arrive start the count anew. Default 5, negative none.
+	Retries int
+	// Backoff is the first pause before a repetition; it doubles up to 30 s.
+	// Default 500 ms.
+	Backoff time.Duration
+	// IdleTimeout ends a request in which no byte moves for so long. There
+	// is no limit to the whole, however big the blob. Default 60 s.
+	IdleTimeout time.Duration
+
+	UserAgent string
+	// Log gets one debug record a request, without headers and queries
+	// (N8). Default none.
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	o.Concurrency = cmp.Or(max(0, o.Concurrency), 8)
+	o.Retries = max(0, cmp.Or(o.Retries, 5))
+	o.Backoff = cmp.Or(max(0, o.Backoff), 500*time.Millisecond)
+	o.IdleTimeout = cmp.Or(max(0, o.IdleTimeout), time.Minute)
+	o.UserAgent = cmp.Or(o.UserAgent, "ferry")
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Client is a registry.Target over HTTP.
+type Client struct {
+	opts   Options
+	base   *http.Transport
+	docker map[string]config.Host // docker's configuration by host name
+
+	mu    sync.Mutex
+	hosts map[string]*host
+}
+
+var _ registry.Target = (*Client)(nil)
+
+// host is all that is known of one registry.
+type host struct {
+	reg       *reg.Reg
+	transport *transport
+	slots     chan struct{}
+}
+
+// New returns a Client. It fails with fault.Usage when docker's configuration
+// cannot be read.
+func New(opts Options) (*Client, error) {
+	c := &Client{opts: opts.withDefaults(), hosts: map[string]*host{}, docker: map[string]config.Host{}}
+	if !opts.Anonymous {
+		entries, err := config.DockerLoad()
+		if err != nil {
+			return nil, fault.New(fault.Usage, "docker configuration", err).
+				Hint("repair config.json in $DOCKER_CONFIG or ~/.docker")
+		}
+		for _, entry := range entries {
+			c.docker[entry.Name] = entry
+		}
+	}
+	c.base = http.DefaultTransport.(*http.Transport).Clone()
+	c.base.DisableCompression = true // digests name the bytes as they are stored
+	c.base.MaxIdleConnsPerHost = c.opts.Concurrency
+	c.base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.opts.SkipTLSVerify}
+	return c, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.base.CloseIdleConnections() }
+
+// host returns what is known of the registry called name.
+func (c *Client) host(name string) *host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h := c.hosts[name]; h != nil {
+		return h
+	}
+	conf := config.HostNewName(name)
+	self := origin{scheme: "https", host: conf.Hostname}
+	if c.opts.PlainHTTP || slices.Contains(c.opts.PlainHTTPHosts, name) {
+		conf.TLS, self.scheme = config.TLSDisabled, "http"
+	}
+	conf.ReqConcurrent = -1 // no throttle: slots count operations
+	auth := newAuthorizer(self, c.credential(conf.Name, name), c.opts.TokenServers)
+	t := &transport{opts: c.opts, base: c.base, self: self, auth: auth}
+	auth.send = t.sendToken
+	h := &host{
+		transport: t,
+		slots:     make(chan struct{}, c.opts.Concurrency),
+		reg: reg.New(
+			reg.WithConfigHosts([]*config.Host{conf}),
+			reg.WithHTTPClient(&http.Client{Transport: t}),
+			reg.WithManifestMax(oci.ManifestLimit, oci.ManifestLimit),
+			// The transport repeats and waits. What is left to regclient is
+			// to go on with a broken body, at once and as often as the
+			// transport lets it.
+			reg.WithDelay(1, 1),
+			reg.WithRetryLimit(1<<20),
+			reg.WithSlog(slog.New(slog.DiscardHandler)), // it logs signed URLs
+		),
+	}
+	c.hosts[name] = h
+	return h
+}
+
+// credential finds the login of a host: what the caller gave, else docker's
+// configuration, asking a credential helper once.
+func (c *Client) credential(normal, name string) credential {
+	if given, ok := c.opts.Credentials[name]; ok {
+		return credential{user: given.User, password: given.Password}
+	}
+	entry := c.docker[normal]
+	found := entry.GetCred()
+	if entry.CredHelper != "" && found.User == "" && found.Token == "" {
+		// A public image needs no login: a missing helper must not stop it.
+		c.opts.Log.Warn("the credential helper gave no login", "host", name, "helper", entry.CredHelper)
+	}
+	return credential{user: found.User, password: found.Password, identity: found.Token}
+}
+
+// do carries out call as one operation on a repository: in a slot of its host,
+// with every request marked as op's.
+func (c *Client) do(ctx context.Context, op *operation, call func(context.Context, *reg.Reg, ref.Ref) error) error {
+	h := c.host(op.repo.Host)
+	select {
+	case h.slots <- struct{}{}:
+	case <-ctx.Done():
+		return op.fault(ctx, ctx.Err())
+	}
+	opCtx := op.begin(ctx, c.opts)
+	err := call(opCtx, h.reg, refOf(op.ref))
+	if err != nil {
+		h.transport.closeSession(ctx, op)
+		err = op.fault(ctx, err)
+	}
+	if err != nil || !op.keepOpen {
+		op.cancel(nil)
+		<-h.slots
+	}
+	return err
+}
+
+// end gives the slot of an operation back that was kept open.
+func (c *Client) end(op *operation) {
+	op.cancel(nil)
+	<-c.host(op.repo.Host).slots
+}
+
+func refOf(r oci.Reference) ref.Ref {
+	return ref.Ref{Scheme: "reg", Registry: r.Host, Repository: r.Path, Tag: r.Tag, Digest: string(r.Digest)}
+}
+
+func descOf(d oci.Descriptor) descriptor.Descriptor {
+	return descriptor.Descriptor{MediaType: d.MediaType, Digest: digest.Digest(d.Digest), Size: d.Size} // no URLs: foreign layers are fetched from the registry alone (N6)
+}
+
+// errShort replaces regclient's word for a read that ended early.
+var errShort = errors.New("the connection was cut")
+
+func protocol(subject, format string, args ...any) *fault.Error {
+	return fault.Newf(fault.Protocol, subject, format, args...)
+}

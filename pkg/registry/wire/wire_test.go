@@ -1,0 +1,668 @@
+package wire_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/registry/registrytest"
+	"ferry/pkg/registry/wire"
+)
+
+// newClient returns a client for plain HTTP that does not wait between tries.
+func newClient(t *testing.T, change ...func(*wire.Options)) *wire.Client {
+	t.Helper()
+	opts := wire.Options{PlainHTTP: true, Anonymous: true, Backoff: time.Microsecond}
+	for _, f := range change {
+		f(&opts)
+	}
+	c, err := wire.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func start(t *testing.T, opts ...registrytest.Option) *registrytest.Server {
+	t.Helper()
+	return registrytest.Start(t, registrytest.New(opts...))
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+}
+
+// fetch reads a blob to its end.
+func fetch(ctx context.Context, c *wire.Client, repo oci.Repository, desc oci.Descriptor, held []byte) (data []byte, start int64, err error) {
+	var section *io.SectionReader
+	if held != nil {
+		section = io.NewSectionReader(bytes.NewReader(held), 0, int64(len(held)))
+	}
+	body, start, err := c.Blob(ctx, repo, desc, section)
+	if err != nil {
+		return nil, 0, err
+	}
+	data, err = io.ReadAll(body)
+	return data, start, errors.Join(err, body.Close())
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	token := registrytest.TokenAuth{User: "u", Password: "p", Uses: 3}
+	login := func(o *wire.Options) { o.Concurrency = 1 }
+	for name, opts := range map[string][]registrytest.Option{
+		"plain":         nil,
+		"files":         {registrytest.WithDir(t.TempDir())},
+		"odd":           {registrytest.WithoutHead(405), registrytest.WithoutDigestHeader(), registrytest.WithoutRange(), registrytest.WithoutMount(405)},
+		"basic":         {registrytest.WithBasicAuth("u", "p")},
+		"short tokens":  {registrytest.WithTokenAuth(token)},
+		"small body":    {registrytest.WithMaxBody(2 << 20)},
+		"mount refused": {registrytest.WithoutMount(202)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := start(t, opts...)
+			c := newClient(t, login, func(o *wire.Options) {
+				o.Credentials = map[string]wire.Credential{srv.Host: {User: "u", Password: "p"}}
+			})
+			registrytest.Conformance(t, c, srv.Repository("root"))
+			if n := srv.OpenUploads(); n != 0 {
+				t.Errorf("%d upload sessions are open", n)
+			}
+		})
+	}
+}
+
+// TestResumeInNewProcess proves that only what is missing is asked for.
+func TestResumeInNewProcess(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	data := randomBytes(300_000)
+	desc := srv.PutBlob("a", data)
+	repo := srv.Repository("a")
+
+	srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, CutAfter: 100_000})
+	first, _, err := fetch(t.Context(), newClient(t, func(o *wire.Options) { o.Retries = -1 }), repo, desc, nil)
+	registrytest.WantKind(t, err, fault.Transient)
+	if len(first) != 100_000 {
+		t.Fatalf("%d bytes before the cut, want 100000", len(first))
+	}
+
+	srv.Reset()
+	rest, at, err := fetch(t.Context(), newClient(t), repo, desc, first)
+	if err != nil || at != 100_000 || !bytes.Equal(rest, data[at:]) {
+		t.Fatalf("resume at %d: %d bytes, %v", at, len(rest), err)
+	}
+	want := registrytest.Request{Range: "bytes=100000-", Status: 206, BytesOut: 200_000}
+	for _, got := range srv.Requests() {
+		if diff := cmp.Diff(want, registrytest.Request{Range: got.Range, Status: got.Status, BytesOut: got.BytesOut}); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if n := len(srv.Requests()); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+}
+
+// TestResumeWithinRequest cuts one blob again and again, with one connection
+// slot: regclient's own throttle would be used up.
+func TestResumeWithinRequest(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	data := randomBytes(500_000)
+	desc := srv.PutBlob("a", data)
+	c := newClient(t, func(o *wire.Options) { o.Concurrency = 1; o.Retries = 2 })
+	for name, held := range map[string][]byte{"from the start": nil, "behind held bytes": data[:77_777]} {
+		srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, CutAfter: 50_000, Times: 7})
+		srv.Reset()
+		rest, at, err := fetch(t.Context(), c, srv.Repository("a"), desc, held)
+		if err != nil || at != int64(len(held)) || !bytes.Equal(rest, data[at:]) {
+			t.Fatalf("%s: %d bytes from %d: %v", name, len(rest), at, err)
+		}
+		var out int64
+		for _, req := range srv.Requests() {
+			out += req.BytesOut
+		}
+		if want := int64(len(data) - len(held)); out != want {
+			t.Errorf("%s: the registry sent %d bytes, want %d", name, out, want)
+		}
+	}
+}
+
+// TestOddRangeAnswers: the blob begins anew, and the caller is told (N12).
+func TestOddRangeAnswers(t *testing.T) {
+	t.Parallel()
+	data := []byte("0123456789")
+	for name, fault := range map[string]registrytest.Fault{
+		"200":               {NoRange: true},
+		"416":               {Status: 416},
+		"other start":       {Status: 206, Header: http.Header{"Content-Range": {"bytes 3-9/10"}}, Body: "3456789"},
+		"other size":        {Status: 206, Header: http.Header{"Content-Range": {"bytes 4-9/11"}}, Body: "456789"},
+		"no range":          {Status: 206, Body: "456789"},
+		"not a range":       {Status: 206, Header: http.Header{"Content-Range": {"4"}}, Body: "456789"},
+		"beyond the end":    {Status: 206, Header: http.Header{"Content-Range": {"bytes 4-10/10"}}, Body: "456789a"},
+		"backwards":         {Status: 206, Header: http.Header{"Content-Range": {"bytes 4-3/10"}}, Body: "456789"},
+		"range ignored 200": {NoRange: true, Times: registrytest.Always},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := start(t)
+			desc := srv.PutBlob("a", data)
+			fault.Kind = registrytest.KindBlob
+			srv.Inject(fault)
+			got, at, err := fetch(t.Context(), newClient(t), srv.Repository("a"), desc, data[:4])
+			if err != nil || at != 0 || !bytes.Equal(got, data) {
+				t.Errorf("%q from %d: %v", got, at, err)
+			}
+		})
+	}
+}
+
+func TestHeldWholeBlob(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	data := []byte("0123456789")
+	desc := srv.PutBlob("a", data)
+	c := newClient(t)
+	if got, at, err := fetch(t.Context(), c, srv.Repository("a"), desc, data); err != nil || at != 10 || len(got) != 0 {
+		t.Errorf("%q from %d: %v", got, at, err)
+	}
+	if n := len(srv.Requests()); n != 0 {
+		t.Errorf("%d requests for a blob that is all here", n)
+	}
+	for _, bad := range []string{"012345678x", "0123456789x"} {
+		if got, at, err := fetch(t.Context(), c, srv.Repository("a"), desc, []byte(bad)); err != nil || at != 0 || !bytes.Equal(got, data) {
+			t.Errorf("held %q: %q from %d: %v", bad, got, at, err)
+		}
+	}
+	_, _, err := fetch(t.Context(), c, srv.Repository("a"), desc, []byte("x"))
+	registrytest.WantKind(t, err, fault.Protocol) // a wrong prefix shows at the end
+}
+
+// TestKinds has every failure at every reading call.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	always := registrytest.Always
+	tests := []struct {
+		name  string
+		fault registrytest.Fault
+		want  *fault.Kind
+	}{
+		{"400", registrytest.Fault{Status: 400}, fault.Protocol},
+		{"401", registrytest.Fault{Status: 401}, fault.Denied},
+		{"403", registrytest.Fault{Status: 403}, fault.Denied},
+		{"404", registrytest.Fault{Status: 404}, fault.NotFound},
+		{"404 that is a refusal", registrytest.Fault{Status: 404, Body: `{"errors":[{"code":"DENIED"}]}`}, fault.Denied},
+		{"405", registrytest.Fault{Status: 405}, fault.Unsupported},
+		{"407", registrytest.Fault{Status: 407}, fault.Denied},
+		{"408", registrytest.Fault{Status: 408}, fault.Transient},
+		{"415", registrytest.Fault{Status: 415}, fault.Unsupported},
+		{"429", registrytest.Fault{Status: 429}, fault.RateLimited},
+		{"403 that is a limit", registrytest.Fault{Status: 403, Body: `{"errors":[{"code":"TOOMANYREQUESTS"}]}`}, fault.RateLimited},
+		{"499", registrytest.Fault{Status: 499}, fault.Transient},
+		{"500", registrytest.Fault{Status: 500}, fault.Transient},
+		{"501", registrytest.Fault{Status: 501}, fault.Unsupported},
+		{"502 with a page", registrytest.Fault{Status: 502, Body: "<html>", ContentType: "text/html"}, fault.Transient},
+		{"503", registrytest.Fault{Status: 503}, fault.Transient},
+		{"504", registrytest.Fault{Status: 504}, fault.Transient},
+		{"dropped", registrytest.Fault{Drop: true}, fault.Transient},
+		{"page with 200", registrytest.Fault{Body: "<html>login</html>", ContentType: "text/html"}, fault.Protocol},
+		{"empty page with 200", registrytest.Fault{ContentType: "text/html", Status: 200}, fault.Protocol},
+		{"redirect to nowhere", registrytest.Fault{Status: 302}, fault.Protocol},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			srv := start(t)
+			image := srv.PutImage("a", "v1", []byte("layer"))
+			blob := oci.Descriptor{Digest: oci.DigestOf([]byte("layer")), Size: 5}
+			tt.fault.Times = always
+			srv.Inject(tt.fault)
+			c := newClient(t, func(o *wire.Options) { o.Retries = 1 })
+			repo := srv.Repository("a")
+			for call, run := range map[string]func() error{
+				"Resolve":  func() error { _, err := c.Resolve(t.Context(), repo.WithTag("v1")); return err },
+				"Manifest": func() error { _, _, err := c.Manifest(t.Context(), repo.WithDigest(image.Digest)); return err },
+				"Tags":     func() error { _, err := c.Tags(t.Context(), repo); return err },
+				"Blob":     func() error { _, _, err := fetch(t.Context(), c, repo, blob, nil); return err },
+			} {
+				err := run()
+				want := tt.want
+				if call == "Resolve" && tt.fault.Status == 404 {
+					want = fault.NotFound // HEAD brings no code, and is believed
+				}
+				if got := fault.KindOf(err); got != want {
+					t.Errorf("%s: %v (%v), want %v", call, got, err, want)
+				}
+				if err != nil && !strings.Contains(err.Error(), repo.String()) {
+					t.Errorf("%s: %q does not name the repository", call, err)
+				}
+			}
+		})
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	host, stop, err := registrytest.New().Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	c := newClient(t, func(o *wire.Options) { o.Retries = 1 })
+	_, err = c.Resolve(t.Context(), oci.Repository{Host: host, Path: "a"}.WithTag("v1"))
+	registrytest.WantKind(t, err, fault.Transient)
+	_, err = c.Resolve(t.Context(), oci.Repository{Host: "registry.invalid", Path: "a"}.WithTag("v1"))
+	registrytest.WantKind(t, err, fault.Transient)
+}
+
+// TestHeals has each transient failure twice, then the registry recovers.
+func TestHeals(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]registrytest.Fault{
+		"408": {Status: 408}, "429": {Status: 429}, "500": {Status: 500}, "502": {Status: 502},
+		"503": {Status: 503}, "504": {Status: 504}, "dropped": {Drop: true}, "cut": {CutAfter: 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := start(t)
+			c := newClient(t, func(o *wire.Options) { o.Retries = 2 })
+			repo := srv.Repository("a")
+			layer := randomBytes(1000)
+			srv.PutImage("a", "v1", layer)
+			fault.Times = 2
+			for kind, run := range map[registrytest.Kind]func() error{
+				registrytest.KindManifest: func() error { _, _, err := c.Manifest(t.Context(), repo.WithTag("v1")); return err },
+				registrytest.KindTags:     func() error { _, err := c.Tags(t.Context(), repo); return err },
+				registrytest.KindBlob: func() error {
+					_, _, err := fetch(t.Context(), c, repo, oci.Descriptor{Digest: oci.DigestOf(layer), Size: 1000}, nil)
+					return err
+				},
+			} {
+				fault.Kind, fault.Method = kind, "GET"
+				srv.Inject(fault)
+				if err := run(); err != nil {
+					t.Errorf("%s: %v", kind, err)
+				}
+			}
+			if name == "cut" {
+				return
+			}
+			for _, method := range []string{"POST", "PUT"} {
+				blob := []byte(method)
+				desc := oci.Descriptor{Digest: oci.DigestOf(blob), Size: int64(len(blob))}
+				fault.Kind, fault.Method = registrytest.KindUpload, method
+				srv.Inject(fault)
+				if err := c.PutBlob(t.Context(), repo, desc, bytes.NewReader(blob)); err != nil {
+					t.Errorf("%s of an upload: %v", method, err)
+				}
+				if !bytes.Equal(srv.Content(desc.Digest), blob) {
+					t.Errorf("%s: the blob is not there", method)
+				}
+			}
+			fault.Kind, fault.Method = registrytest.KindManifest, "PUT"
+			srv.Inject(fault)
+			body := registrytest.IndexManifest()
+			if err := c.PutManifest(t.Context(), repo.WithTag("v2"), oci.MediaTypeIndex, body); err != nil {
+				t.Errorf("PUT of a manifest: %v", err)
+			}
+			if got := srv.Tags()["a:v2"]; got != oci.DigestOf(body) {
+				t.Errorf("the manifest arrived as %s", got)
+			}
+			if n := srv.OpenUploads(); n != 0 {
+				t.Errorf("%d upload sessions are open", n)
+			}
+		})
+	}
+}
+
+// TestRetryLimit counts the requests of an operation that never succeeds.
+func TestRetryLimit(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	srv.Inject(registrytest.Fault{Status: 503, Times: registrytest.Always})
+	c := newClient(t, func(o *wire.Options) { o.Retries = 3 })
+	_, _, err := c.Manifest(t.Context(), srv.Repository("a").WithTag("v1"))
+	registrytest.WantKind(t, err, fault.Transient)
+	if n := len(srv.Requests()); n != 4 {
+		t.Errorf("%d requests, want 4", n)
+	}
+	if fault.HintOf(err) == "" {
+		t.Error("no hint")
+	}
+}
+
+func TestRetryAfterTooLong(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	srv.Inject(registrytest.Fault{Status: 429, RetryAfter: "86400", Times: registrytest.Always})
+	_, _, err := newClient(t).Manifest(t.Context(), srv.Repository("a").WithTag("v1"))
+	registrytest.WantKind(t, err, fault.RateLimited)
+	if n := len(srv.Requests()); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+}
+
+func TestWrongContent(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	layer := randomBytes(1000)
+	image := srv.PutImage("a", "v1", layer)
+	repo, c := srv.Repository("a"), newClient(t)
+
+	srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, WrongBody: true})
+	_, _, err := fetch(t.Context(), c, repo, oci.Descriptor{Digest: oci.DigestOf(layer), Size: 1000}, nil)
+	registrytest.WantKind(t, err, fault.Protocol)
+	_, _, err = fetch(t.Context(), c, repo, oci.Descriptor{Digest: oci.DigestOf(layer), Size: 999}, nil)
+	registrytest.WantKind(t, err, fault.Protocol)
+
+	srv.Inject(registrytest.Fault{Method: "GET", Kind: registrytest.KindManifest, Body: string(registrytest.IndexManifest()), ContentType: oci.MediaTypeIndex})
+	_, _, err = c.Manifest(t.Context(), repo.WithDigest(image.Digest))
+	registrytest.WantKind(t, err, fault.Protocol)
+	for name, body := range map[string]string{
+		"both shapes": `{"schemaVersion":2,"layers":[],"manifests":[],"config":{}}`,
+		"schema 1":    `{"schemaVersion":1,"fsLayers":[]}`,
+		"endless":     strings.Repeat(" ", oci.ManifestLimit+1),
+	} {
+		srv.Inject(registrytest.Fault{Method: "GET", Kind: registrytest.KindManifest, Body: body, ContentType: oci.MediaTypeManifest})
+		if _, _, err = c.Manifest(t.Context(), repo.WithTag("v1")); fault.KindOf(err) != fault.Protocol {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestStall(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	layer := randomBytes(100_000)
+	desc := srv.PutBlob("a", layer)
+	srv.PutImage("a", "v1")
+	repo := srv.Repository("a")
+	impatient := func(retries int) *wire.Client {
+		return newClient(t, func(o *wire.Options) { o.IdleTimeout = 50 * time.Millisecond; o.Retries = retries })
+	}
+	for name, f := range map[string]registrytest.Fault{
+		"before the answer": {Kind: registrytest.KindBlob, Stall: true},
+		"in the body":       {Kind: registrytest.KindBlob, Stall: true, CutAfter: 30_000},
+	} {
+		srv.Inject(f)
+		_, _, err := fetch(t.Context(), impatient(-1), repo, desc, nil)
+		if fault.KindOf(err) != fault.Transient {
+			t.Errorf("%s: %v", name, err)
+		}
+		srv.Inject(f)
+		if got, _, err := fetch(t.Context(), impatient(3), repo, desc, nil); err != nil || !bytes.Equal(got, layer) {
+			t.Errorf("%s: after a stall: %d bytes, %v", name, len(got), err)
+		}
+	}
+	srv.Inject(registrytest.Fault{Method: "GET", Kind: registrytest.KindManifest, Stall: true})
+	if _, _, err := impatient(3).Manifest(t.Context(), repo.WithTag("v1")); err != nil {
+		t.Errorf("manifest after a stall: %v", err)
+	}
+	srv.Inject(registrytest.Fault{Method: "PUT", Kind: registrytest.KindUpload, Stall: true})
+	upload := randomBytes(200_000)
+	up := oci.Descriptor{Digest: oci.DigestOf(upload), Size: int64(len(upload))}
+	if err := impatient(3).PutBlob(t.Context(), repo, up, bytes.NewReader(upload)); err != nil {
+		t.Errorf("upload after a stall: %v", err)
+	}
+	if n := srv.OpenUploads(); n != 0 {
+		t.Errorf("%d upload sessions are open", n)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	repo := srv.Repository("a")
+	blob := randomBytes(100_000)
+	desc := oci.Descriptor{Digest: oci.DigestOf(blob), Size: int64(len(blob))}
+	srv.PutBlob("b", blob)
+	c := newClient(t)
+	for name, tt := range map[string]struct {
+		fault registrytest.Fault
+		run   func(context.Context) error
+	}{
+		"resolve": {registrytest.Fault{Stall: true}, func(ctx context.Context) error { _, err := c.Resolve(ctx, repo.WithTag("v1")); return err }},
+		"upload": {registrytest.Fault{Method: "PUT", Stall: true}, func(ctx context.Context) error {
+			return c.PutBlob(ctx, repo, desc, bytes.NewReader(blob))
+		}},
+		"download": {registrytest.Fault{Kind: registrytest.KindBlob, Stall: true, CutAfter: 10}, func(ctx context.Context) error {
+			_, _, err := fetch(ctx, c, srv.Repository("b"), desc, nil)
+			return err
+		}},
+		"between tries": {registrytest.Fault{Status: 503, RetryAfter: "100"}, func(ctx context.Context) error {
+			_, _, err := newClient(t).Manifest(ctx, repo.WithTag("v1"))
+			return err
+		}},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancelled := make(chan struct{})
+		tt.fault.Match = func(*http.Request) bool {
+			go func() { cancel(); close(cancelled) }()
+			return true
+		}
+		srv.Inject(tt.fault)
+		err := tt.run(ctx)
+		<-cancelled
+		if fault.KindOf(err) != fault.Cancelled || !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	srv.Release()
+	if n := srv.OpenUploads(); n != 0 {
+		t.Errorf("%d upload sessions are open", n)
+	}
+}
+
+func TestTagPages(t *testing.T) {
+	t.Parallel()
+	var want []string
+	reg := registrytest.New()
+	for i := range 2500 {
+		tag := fmt.Sprintf("v%04d", i)
+		want = append(want, tag)
+		reg.PutManifest("a", tag, oci.MediaTypeIndex, registrytest.IndexManifest())
+	}
+	for name, opts := range map[string]registrytest.Option{
+		"as asked":  registrytest.WithPageSize(0),
+		"100":       registrytest.WithPageSize(100),
+		"odd pages": registrytest.WithPageSize(333),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := start(t, opts)
+			for _, tag := range want {
+				srv.PutManifest("a", tag, oci.MediaTypeIndex, registrytest.IndexManifest())
+			}
+			got, err := newClient(t).Tags(t.Context(), srv.Repository("a"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	t.Run("cut without link", func(t *testing.T) {
+		t.Parallel()
+		srv := registrytest.Start(t, reg)
+		proxy := hostile(t, func(w http.ResponseWriter, req *http.Request) {
+			query := req.URL.Query()
+			query.Set("n", "100")
+			req.URL.RawQuery = query.Encode()
+			reg.ServeHTTP(withoutLink{w}, req)
+		})
+		got, err := newClient(t).Tags(t.Context(), oci.Repository{Host: proxy.host, Path: srv.Repository("a").Path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+	srv := start(t, registrytest.WithoutTagList(405))
+	_, err := newClient(t).Tags(t.Context(), srv.Repository("a"))
+	registrytest.WantKind(t, err, fault.Unsupported)
+}
+
+type withoutLink struct{ http.ResponseWriter }
+
+func (w withoutLink) WriteHeader(status int) {
+	w.Header().Del("Link")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w withoutLink) Write(p []byte) (int, error) {
+	w.Header().Del("Link")
+	return w.ResponseWriter.Write(p)
+}
+
+func TestMountRefused(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{202, 400, 401, 403, 404, 405} {
+		srv := start(t, registrytest.WithoutMount(status))
+		desc := srv.PutBlob("a", []byte("x"))
+		mounted, err := newClient(t).MountBlob(t.Context(), srv.Repository("b"), desc, srv.Repository("a"))
+		if mounted || err != nil {
+			t.Errorf("%d: %t, %v", status, mounted, err)
+		}
+		if n := srv.OpenUploads(); n != 0 {
+			t.Errorf("%d: %d upload sessions are open", status, n)
+		}
+	}
+	srv := start(t)
+	desc := srv.PutBlob("a", []byte("x"))
+	srv.Inject(registrytest.Fault{Kind: registrytest.KindMount, Status: 503, Times: registrytest.Always})
+	_, err := newClient(t).MountBlob(t.Context(), srv.Repository("b"), desc, srv.Repository("a"))
+	registrytest.WantKind(t, err, fault.Transient)
+}
+
+func TestPutBlobFailures(t *testing.T) {
+	t.Parallel()
+	blob := randomBytes(3 << 20)
+	desc := oci.Descriptor{Digest: oci.DigestOf(blob), Size: int64(len(blob))}
+
+	for _, tt := range []struct {
+		status int
+		want   *fault.Kind
+		puts   int // no second try where it cannot help
+	}{{403, fault.Denied, 1}, {400, fault.Protocol, 1}, {415, fault.Unsupported, 1}, {503, fault.Transient, 3}} {
+		srv := start(t)
+		srv.Inject(registrytest.Fault{Method: "PUT", Status: tt.status, Times: registrytest.Always})
+		err := newClient(t, func(o *wire.Options) { o.Retries = 2 }).PutBlob(t.Context(), srv.Repository("a"), desc, bytes.NewReader(blob))
+		registrytest.WantKind(t, err, tt.want)
+		if n := srv.Count(registrytest.KindUpload, "PUT"); n != tt.puts {
+			t.Errorf("%d: %d uploads, want %d", tt.status, n, tt.puts)
+		}
+		if n := srv.OpenUploads(); n != 0 {
+			t.Errorf("%d: %d upload sessions are open", tt.status, n)
+		}
+	}
+
+	srv := start(t, registrytest.WithMaxBody(1000))
+	err := newClient(t).PutBlob(t.Context(), srv.Repository("a"), desc, bytes.NewReader(blob))
+	registrytest.WantKind(t, err, fault.Unsupported)
+	if n := srv.OpenUploads(); n != 0 {
+		t.Errorf("%d upload sessions are open", n)
+	}
+
+	srv = start(t)
+	err = newClient(t).PutBlob(t.Context(), srv.Repository("a"), desc, bytes.NewReader(blob[1:]))
+	registrytest.WantKind(t, err, fault.Damaged)
+	err = newClient(t).PutBlob(t.Context(), srv.Repository("a"), desc, brokenDisk{bytes.NewReader(blob)})
+	registrytest.WantKind(t, err, fault.Local)
+	if n := srv.OpenUploads(); n != 0 {
+		t.Errorf("%d upload sessions are open", n)
+	}
+}
+
+type brokenDisk struct{ io.ReadSeeker }
+
+func (brokenDisk) Read([]byte) (int, error) { return 0, errors.New("input/output error") }
+
+// TestLostAnswer: the blob and the manifest are there, though nobody heard.
+func TestLostAnswer(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	c := newClient(t)
+	body := registrytest.IndexManifest()
+	for _, kind := range []registrytest.Kind{registrytest.KindUpload, registrytest.KindManifest} {
+		srv.Inject(registrytest.Fault{Kind: kind, Method: "PUT", LoseAnswer: true})
+	}
+	desc := oci.Descriptor{Digest: oci.DigestOf([]byte("x")), Size: 1}
+	if err := c.PutBlob(t.Context(), srv.Repository("a"), desc, strings.NewReader("x")); err != nil {
+		t.Error(err)
+	}
+	if err := c.PutManifest(t.Context(), srv.Repository("a").WithTag("v1"), oci.MediaTypeIndex, body); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNoReferrersTag: regclient would write a tag that no plan knows of.
+func TestNoReferrersTag(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	subject := srv.PutImage("a", "v1")
+	config := srv.PutBlob("a", []byte("{}"))
+	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"x","digest":%q,"size":2},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+		oci.MediaTypeManifest, config.Digest, subject.MediaType, subject.Digest, subject.Size)
+	srv.Inject(registrytest.Fault{Match: func(*http.Request) bool { return false }})
+	proxy := hostile(t, func(w http.ResponseWriter, req *http.Request) {
+		srv.ServeHTTP(withoutSubject{w}, req)
+	})
+	repo := oci.Repository{Host: proxy.host, Path: "a"}
+	if err := newClient(t).PutManifest(t.Context(), repo.WithTag("sbom"), oci.MediaTypeManifest, body); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]oci.Digest{"a:v1": subject.Digest, "a:sbom": oci.DigestOf(body)}
+	if diff := cmp.Diff(want, srv.Tags()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+type withoutSubject struct{ http.ResponseWriter }
+
+func (w withoutSubject) WriteHeader(status int) {
+	w.Header().Del("OCI-Subject")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func TestConcurrencyLimit(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	desc := srv.PutBlob("a", []byte("x"))
+	c := newClient(t, func(o *wire.Options) { o.Concurrency = 1 })
+	body, _, err := c.Blob(t.Context(), srv.Repository("a"), desc, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = c.Blob(ctx, srv.Repository("a"), desc, nil)
+	registrytest.WantKind(t, err, fault.Cancelled)
+	if err := errors.Join(body.Close(), body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := fetch(t.Context(), c, srv.Repository("a"), desc, nil); err != nil {
+		t.Error(err)
+	}
+	if n := srv.Count(registrytest.KindBlob, "GET"); n != 2 {
+		t.Errorf("%d requests, want 2", n)
+	}
+}

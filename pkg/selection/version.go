@@ -1,0 +1,103 @@
+// Package selection chooses versions out of tag lists: constraints, the latest
+// patch of each minor, anchors. It is pure, knows no vendor, and is the one
+// importer of a semver library.
+//
+// A version is always the tag it was read from. Tags are never spelled anew: a
+// tag published as "1.5" stays "1.5", for "v1.5.0" does not exist (S9 row 65).
+package selection
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+)
+
+// Version is a tag that reads as a semantic version.
+type Version struct {
+	tag    string
+	parsed *semver.Version
+}
+
+// ParseVersion reads tag leniently: a leading "v" may stand or not, minor and
+// patch may be left out. The zero Version and false mean that tag is none.
+func ParseVersion(tag string) (Version, bool) {
+	parsed, err := semver.NewVersion(tag)
+	if err != nil {
+		return Version{}, false
+	}
+	return Version{tag: tag, parsed: parsed}, true
+}
+
+// ParseVersions returns the versions among tags, in their order. Channels,
+// attestations and digests are tags too, and are passed over (S3.3.1).
+func ParseVersions(tags []string) []Version {
+	var out []Version
+	for _, tag := range tags {
+		if v, ok := ParseVersion(tag); ok {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// Tag is the version as published.
+func (v Version) Tag() string { return v.tag }
+
+// Canonical is the usual spelling of the version: "v1.5.0".
+func (v Version) Canonical() string { return "v" + v.parsed.String() }
+
+// Minor names the release line: "1.5".
+func (v Version) Minor() string {
+	major, minor, _ := strings.Cut(v.parsed.String(), ".")
+	minor, _, _ = strings.Cut(minor, ".")
+	return major + "." + minor
+}
+
+// Prerelease reports whether the version is one, as "1.5.0-rc.1" is.
+func (v Version) Prerelease() bool { return v.parsed.Prerelease() != "" }
+
+// Compare orders versions by precedence; tags that mean the same version are
+// equal.
+func (v Version) Compare(w Version) int { return v.parsed.Compare(w.parsed) }
+
+// compareSpelled orders versions, and tags that mean the same version with the
+// canonical spelling last, so that it is the one that stays.
+func compareSpelled(v, w Version) int {
+	return cmp.Or(v.Compare(w), cmp.Compare(v.spelling(), w.spelling()), cmp.Compare(w.tag, v.tag))
+}
+
+func (v Version) spelling() int {
+	switch v.tag {
+	case v.Canonical():
+		return 2
+	case v.parsed.String():
+		return 1
+	}
+	return 0
+}
+
+// LatestPatches keeps the highest version of each minor, pre-releases by their
+// precedence (S3.3.3, S3.3.4), sorted.
+func LatestPatches(versions []Version) []Version {
+	sorted := slices.SortedFunc(slices.Values(versions), compareSpelled)
+	var out []Version
+	for _, v := range sorted {
+		if n := len(out); n > 0 && out[n-1].Minor() == v.Minor() {
+			out[n-1] = v
+			continue
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// Tags are the tags of versions, in order.
+func Tags(versions []Version) []string {
+	var out []string
+	for _, v := range versions {
+		out = append(out, v.tag)
+	}
+	return out
+}

@@ -1,0 +1,165 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/durable"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+)
+
+// Input is the text of a document that was read.
+type Input struct {
+	// Name is its file, or "standard input".
+	Name string
+	// Data is the text, at most contract.Limit bytes.
+	Data []byte
+}
+
+// Kind returns the kind that the document says it is, for commands that read
+// several. Kinds of error: fault.Damaged.
+func (in Input) Kind() (contract.Kind, error) {
+	kind, err := contract.Sniff(in.Data)
+	return kind, in.damaged(err)
+}
+
+// Decode reads the document strictly. Kinds of error: fault.Damaged.
+func Decode[S any, P contract.SpecOf[S]](in Input) (*contract.Document[S], error) {
+	doc, err := contract.Decode[S, P](in.Data)
+	return doc, in.damaged(err)
+}
+
+func (in Input) damaged(err error) error {
+	if err == nil {
+		return nil
+	}
+	f := fault.New(fault.Damaged, in.Name, err)
+	switch {
+	case errors.Is(err, contract.ErrEmpty), errors.Is(err, contract.ErrTruncated):
+		f.Hint("the program that writes this document failed or is still running; look at its message, above or in its log")
+	case errors.Is(err, contract.ErrKind):
+		f.Hint("--contracts shows which documents a program reads and writes")
+	case !errors.Is(err, contract.ErrVersion): // which advises itself
+		f.Hint("let the program that made the document make it again")
+	}
+	return f
+}
+
+// InputsOf names what a document is made from: the documents read, and the
+// options that shape the result (nil for none), which must encode as JSON in
+// one order. Options that leave the result alone, such as parallelism, do not
+// belong there, nor does a local path in a portable document.
+func InputsOf(options any, docs ...*Input) ([]contract.Input, error) {
+	var inputs []contract.Input
+	for _, in := range docs {
+		kind, err := in.Kind()
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, contract.Input{Kind: kind, Digest: oci.DigestOf(in.Data)})
+	}
+	if options == nil {
+		return inputs, nil
+	}
+	hashed, err := contract.HashOptions(options)
+	if err != nil {
+		return nil, defect("%w", err)
+	}
+	return append(inputs, hashed), nil
+}
+
+const stdin = "standard input"
+
+// Input reads the document of --input, or of stdin. It waits for the program
+// before it in the pipe, until ctx is done.
+// Kinds: fault.Usage when a person sits at stdin, Damaged, Local, Cancelled.
+func (s *Session) Input(ctx context.Context) (*Input, error) {
+	return s.remember(s.Text(ctx, s.flags.Input, s.reads()+" document"))
+}
+
+// Text reads what need not be a document, such as a list of images, from the
+// file path, or from stdin where that is "-" or "". what names it for a person
+// who is asked for it. Kinds as [Session.Input].
+func (s *Session) Text(ctx context.Context, path, what string) (*Input, error) {
+	if path != "" && path != "-" {
+		return readFile(path)
+	}
+	if path == "" && s.env.StdinTerminal {
+		return nil, fault.Newf(fault.Usage, "", "there is no %s: standard input is a terminal", what).
+			Hint("name a file, or put the program that writes it before this one in a pipe; see --help")
+	}
+	// A read of a pipe cannot be interrupted. It is left behind when ctx is
+	// done; the process ends soon after.
+	type result struct {
+		in  *Input
+		err error
+	}
+	read := make(chan result, 1)
+	go func() {
+		in, err := readLimited(stdin, s.env.Stdin, contract.Limit)
+		read <- result{in, err}
+	}()
+	select {
+	case r := <-read:
+		return r.in, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (s *Session) reads() string {
+	names := make([]string, len(s.cmd.Reads))
+	for i, kind := range s.cmd.Reads {
+		names[i] = string(kind)
+	}
+	return strings.Join(names, " or ")
+}
+
+// ReadFile reads a document that another flag names.
+// Kinds: fault.Damaged where there is no file, Local.
+func (s *Session) ReadFile(path string) (*Input, error) { return s.remember(readFile(path)) }
+
+func readFile(path string) (*Input, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.Damaged, path, fs.ErrNotExist).Hint("look whether the program that writes it was run, and ended well")
+	}
+	if err != nil {
+		return nil, durable.Fault(path, err)
+	}
+	defer f.Close()
+	return readLimited(path, f, contract.Limit)
+}
+
+// readLimited reads a document, but no endless stream.
+func readLimited(name string, r io.Reader, limit int64) (*Input, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, durable.Fault(name, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fault.New(fault.Damaged, name, fmt.Errorf("it is larger than the %d bytes that a document may have", limit))
+	}
+	return &Input{Name: name, Data: data}, nil
+}
+
+// remember notes what was read for the report. A text that is no document
+// fails where it is decoded.
+func (s *Session) remember(in *Input, err error) (*Input, error) {
+	if err != nil {
+		return nil, err
+	}
+	if kind, err := contract.Sniff(in.Data); err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.inputs = append(s.inputs, contract.Input{Kind: kind, Digest: oci.DigestOf(in.Data)})
+	}
+	return in, nil
+}

@@ -1,0 +1,165 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/durable"
+	"ferry/pkg/fault"
+)
+
+// listed is how many failures are printed; the report has all.
+const listed = 10
+
+// failure is one thing that went wrong.
+type failure struct {
+	item string // may be empty: the error says what it happened to
+	err  error
+}
+
+func (f failure) String() string {
+	text := f.err.Error()
+	if f.item == "" || strings.Contains(text, f.item) {
+		return printable(text)
+	}
+	return printable(f.item + ": " + text)
+}
+
+func (f failure) hint() string {
+	if errors.Is(f.err, errDefect) {
+		return "please report it, with all that is printed here"
+	}
+	return printable(fault.HintOf(f.err))
+}
+
+func (f failure) kind() string {
+	if kind := fault.KindOf(f.err); kind != nil {
+		return kind.Error()
+	}
+	return "unclassified"
+}
+
+// outcome is how a run ended.
+type outcome struct {
+	code     int
+	failures []failure
+}
+
+// text is the outcome in one line, "" for success.
+func (o outcome) text() string {
+	switch n := len(o.failures); n {
+	case 0:
+		return ""
+	case 1:
+		return o.failures[0].String()
+	default:
+		return fmt.Sprintf("%s (and %d more)", o.failures[0], n-1)
+	}
+}
+
+// finish ends the run: the document or the errors, the report, the status.
+func (s *Session) finish(ctx context.Context, err error) int {
+	s.display.Done()
+	if err == nil && !s.failed() {
+		if err = s.deliver(ctx); err == nil {
+			return exitSuccess
+		}
+	}
+	o := s.judge(ctx, err)
+	s.print(o)
+	if err := s.writeReport(o); err != nil {
+		s.Log.Error("the report could not be written", "cause", err)
+	}
+	return o.code
+}
+
+// judge sorts what err and Fail say. A signal explains what was cancelled, so
+// only other failures are told beside it; and it decides the status, for
+// whatever else failed may have failed by it.
+func (s *Session) judge(ctx context.Context, err error) outcome {
+	var all []failure
+	for _, e := range flatten(err) {
+		all = append(all, failure{fault.SubjectOf(e), e})
+	}
+	s.mu.Lock()
+	all = append(all, s.failures...)
+	s.mu.Unlock()
+	if i, ok := interruptionOf(ctx); ok {
+		all = slices.DeleteFunc(all, func(f failure) bool { return fault.KindOf(f.err) == fault.Cancelled })
+		stopped := fault.New(fault.Cancelled, "", i).Hint("run the same command again; it continues where it stopped")
+		return outcome{code: i.code(), failures: append([]failure{{err: stopped}}, all...)}
+	}
+	errs := make([]error, len(all))
+	for i, f := range all {
+		errs[i] = f.err
+	}
+	return outcome{code: ExitCode(errors.Join(errs...)), failures: all}
+}
+
+// print writes a line for each failure, and each advice once.
+func (s *Session) print(o outcome) {
+	shown := o.failures[:min(listed, len(o.failures))]
+	if s.flags.LogFormat == "json" {
+		for _, f := range shown {
+			s.Log.Error(f.String(), "kind", f.kind(), "hint", f.hint())
+		}
+	} else {
+		s.printText(shown)
+	}
+	if more := len(o.failures) - len(shown); more > 0 {
+		where := "--report FILE lists them"
+		if s.flags.Report != "" {
+			where = "see " + s.flags.Report
+		}
+		s.Log.Error(fmt.Sprintf("and %d more; %s", more, where))
+	}
+}
+
+// printText writes hints past the log, whose level could hide them.
+func (s *Session) printText(failures []failure) {
+	var hints []string
+	for _, f := range failures {
+		s.Log.Error(f.String())
+		if hint := f.hint(); hint != "" && !slices.Contains(hints, hint) {
+			hints = append(hints, hint)
+		}
+	}
+	for _, hint := range hints {
+		// Nobody can be told of a stderr that is gone.
+		_, _ = fmt.Fprintf(s.display, "%s: hint: %s\n", s.cmd.program(), hint)
+	}
+}
+
+// writeReport writes how the run ended to the file of --report, if it is
+// wanted.
+func (s *Session) writeReport(o outcome) error {
+	if s.flags.Report == "" {
+		return nil
+	}
+	spec := contract.ReportSpec{Stage: s.cmd.Name, ExitCode: o.code, Error: o.text()}
+	for i, f := range o.failures {
+		if i == 0 {
+			spec.Hint = f.hint()
+		}
+		spec.Items = append(spec.Items, f.reportItem())
+	}
+	s.mu.Lock()
+	for name, value := range s.counters {
+		spec.Counters = append(spec.Counters, contract.Counter{Name: name, Value: value})
+	}
+	inputs := slices.Clone(s.inputs)
+	s.mu.Unlock()
+	data, err := contract.Encode(contract.New(s.Generator(), inputs, spec))
+	if err != nil {
+		return defect("%w", err)
+	}
+	return durable.WriteFile(s.flags.Report, data, 0o644)
+}
+
+func (f failure) reportItem() contract.ReportItem {
+	return contract.ReportItem{Item: f.item, Kind: f.kind(), Cause: printable(f.err.Error()), Hint: f.hint()}
+}

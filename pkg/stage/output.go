@@ -1,0 +1,129 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/durable"
+	"ferry/pkg/fault"
+)
+
+// Product describes the document that a run makes.
+type Product[S any] struct {
+	// Inputs are what the document is made from, see [InputsOf]. They go
+	// into its metadata, and a kept document with others is out of date.
+	Inputs []contract.Input
+	// Valid tells why a kept document is of no use any more although it was
+	// made from Inputs, such as a blob gone from the store. May be nil.
+	Valid func(context.Context, *contract.Document[S]) error
+	// Make computes the document's spec.
+	Make func(context.Context) (S, error)
+}
+
+// Produce makes the run's document, or takes the one that --keep names, and
+// hands it over; it is written when Run has returned without an error. Errors
+// of Make pass unchanged. Kinds of its own: fault.Local, Usage, Cancelled.
+func Produce[S any, P contract.SpecOf[S]](ctx context.Context, s *Session, p Product[S]) error {
+	kept, err := keptDocument[S, P](ctx, s, p)
+	if err != nil {
+		return err
+	}
+	if kept != nil {
+		s.Log.Info("nothing to do: the kept document is up to date", "file", s.flags.Keep)
+		return s.emit(P(new(S)).Kind(), kept)
+	}
+	spec, err := p.Make(ctx)
+	if err != nil {
+		return err
+	}
+	// Work that was cut off must not pass for whole (S9 row 84), nor work
+	// with failed items.
+	if err := ctx.Err(); err != nil || s.failed() {
+		return err
+	}
+	data, err := contract.Encode[S, P](contract.New[S, P](s.Generator(), p.Inputs, spec))
+	if err != nil {
+		return defect("%w", err)
+	}
+	if s.flags.Keep != "" {
+		if err := durable.WriteFile(s.flags.Keep, data, 0o644); err != nil {
+			return err
+		}
+	}
+	return s.emit(P(new(S)).Kind(), data)
+}
+
+// keptDocument returns the text of the file of --keep, or nil where it must be
+// made. A file that is something else is not ours to overwrite.
+func keptDocument[S any, P contract.SpecOf[S]](ctx context.Context, s *Session, p Product[S]) ([]byte, error) {
+	if s.flags.Keep == "" {
+		return nil, nil
+	}
+	f, err := os.Open(s.flags.Keep)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, durable.Fault(s.flags.Keep, err)
+	}
+	defer f.Close()
+	in, err := readLimited(s.flags.Keep, f, contract.Limit)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := contract.Decode[S, P](in.Data)
+	if errors.Is(err, contract.ErrKind) || errors.Is(err, contract.ErrSyntax) {
+		return nil, fault.New(fault.Usage, "--keep "+s.flags.Keep, err).Hint("name another file, or remove this one; it would be overwritten")
+	}
+	if err == nil && !slices.Equal(doc.Metadata.Inputs, p.Inputs) {
+		err = errors.New("it was made from another input or with other options")
+	}
+	if err == nil && p.Valid != nil {
+		err = p.Valid(ctx, doc)
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		s.Log.Info("making the kept document anew", "file", s.flags.Keep, "why", err)
+		return nil, nil
+	}
+	return in.Data, nil
+}
+
+// emit takes the document over for deliver.
+func (s *Session) emit(kind contract.Kind, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.cmd.Writes, kind) || s.document != nil {
+		return defect("%s made a %s that it does not declare, or a second document", s.cmd.Name, kind)
+	}
+	s.document = data
+	return nil
+}
+
+// deliver ends a run that succeeded. The document comes last: who reads it may
+// act on it at once.
+func (s *Session) deliver(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.document == nil {
+		return defect("%s ended without a document", s.cmd.Name)
+	}
+	if err := s.writeReport(outcome{code: exitSuccess}); err != nil {
+		return err
+	}
+	if s.flags.Output != "" && s.flags.Output != "-" {
+		return durable.WriteFile(s.flags.Output, s.document, 0o644)
+	}
+	if _, err := s.env.Stdout.Write(s.document); err != nil {
+		return fault.New(fault.Local, "standard output", err).
+			Hint("the next program in the pipe ended early, or the disk is full; look at its message")
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package stage
+
+import (
+	"log/slog"
+	"sync"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/progress"
+)
+
+// Session is what a running command is given. It is safe for concurrent use.
+type Session struct {
+	// Log writes to stderr, for people.
+	Log *slog.Logger
+	// Progress shows how far the run is.
+	Progress progress.Tracker
+	// Getenv reads the environment.
+	Getenv func(string) string
+	// Verb is the subcommand, "" for a command without any.
+	Verb string
+
+	env     Env
+	cmd     Command
+	flags   commonFlags
+	display *progress.Display
+
+	mu       sync.Mutex // guards what follows
+	inputs   []contract.Input
+	failures []failure
+	counters map[string]int64
+	document []byte // what goes to the output
+}
+
+func newSession(env Env, cmd Command, flags commonFlags, verb string) *Session {
+	mode := flags.Progress
+	if mode == "auto" {
+		mode = progress.Plain
+		if env.StderrTerminal {
+			mode = progress.Bar
+		}
+	}
+	display := progress.New(mode, env.Stderr, cmd.program())
+	return &Session{
+		Log:      newLogger(display, flags.LogFormat, cmd.program(), flags.LogLevel),
+		Progress: display,
+		Getenv:   env.Getenv,
+		Verb:     verb,
+		env:      env, cmd: cmd, flags: flags, display: display,
+		counters: map[string]int64{},
+	}
+}
+
+// Generator names the program and its version, for metadata.generator and the
+// User-Agent: "ferry-fetch 0.1.0".
+func (s *Session) Generator() string { return generator(s.env, s.cmd) }
+
+func generator(env Env, cmd Command) string { return cmd.program() + " " + env.Version }
+
+// Fail records that item, a reference, file or document, failed. The run goes
+// on, to find the others, and fails in the end whatever Run returns; so Run
+// need not return err again.
+func (s *Session) Fail(item string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = append(s.failures, failure{item, err})
+}
+
+// failed tells whether anything was recorded by Fail.
+func (s *Session) failed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.failures) > 0
+}
+
+// Count adds n to a figure of the report, such as "bytesDownloaded".
+func (s *Session) Count(name string, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counters[name] += n
+}

@@ -1,0 +1,173 @@
+package transfer
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/progress"
+	"ferry/pkg/registry"
+	"ferry/pkg/store"
+)
+
+// receiver takes single blobs and manifests from a registry into a store.
+type receiver struct {
+	source   registry.Source
+	store    store.Ingester
+	retry    Retry
+	log      *slog.Logger
+	progress progress.Tracker
+}
+
+// has reports whether the store holds desc, and refuses a blob whose size two
+// manifests disagree about.
+func (r *receiver) has(desc oci.Descriptor) (bool, error) {
+	size, err := r.store.Stat(desc.Digest)
+	switch {
+	case fault.KindOf(err) == fault.NotFound:
+		return false, nil
+	case err != nil:
+		return false, err
+	case size != desc.Size:
+		return false, sizeError(desc, size)
+	}
+	return true, nil
+}
+
+func sizeError(desc oci.Descriptor, size int64) error {
+	return fault.Newf(fault.Protocol, string(desc.Digest), "a manifest says it has %d bytes, but it has %d", desc.Size, size)
+}
+
+// blob brings a blob into the store, unless it is there. An interrupted one is
+// continued behind the bytes that an earlier try, or an earlier process, kept.
+func (r *receiver) blob(ctx context.Context, repo oci.Repository, desc oci.Descriptor) error {
+	if ok, err := r.has(desc); ok || err != nil {
+		if ok {
+			r.progress.AddBytes(desc.Size)
+		}
+		return err
+	}
+	in, err := r.store.Ingest(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	// Another run may have finished it while we waited for the ingest.
+	if ok, err := r.has(desc); ok || err != nil {
+		if ok {
+			r.progress.AddBytes(desc.Size)
+		}
+		return err
+	}
+	counted := int64(0) // bytes of this blob that progress has been told of
+	return r.retry.do(ctx, r.log, string(desc.Digest), func() (bool, error) {
+		appended, err := r.receive(ctx, in, repo, desc, &counted)
+		return appended > 0, err
+	})
+}
+
+// receive is one try: it asks for what is missing and commits.
+func (r *receiver) receive(ctx context.Context, in store.Ingest, repo oci.Repository, desc oci.Descriptor, counted *int64) (int64, error) {
+	held := in.Held()
+	if held != nil && held.Size() == desc.Size {
+		r.count(desc.Size, counted)
+		return 0, in.Commit(ctx)
+	}
+	body, start, err := r.source.Blob(ctx, repo, desc, held)
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	r.count(start, counted)
+	position := start
+	appended, err := in.CopyFrom(ctx, start, readerFunc(func(p []byte) (int, error) {
+		n, err := body.Read(p)
+		position += int64(n)
+		r.count(position, counted)
+		return n, err
+	}))
+	if err != nil {
+		return appended, err
+	}
+	return appended, in.Commit(ctx)
+}
+
+// count tells progress of bytes up to position once, however often a blob
+// begins anew: a percentage never runs backwards.
+func (r *receiver) count(position int64, counted *int64) {
+	if position > *counted {
+		r.progress.AddBytes(position - *counted)
+		*counted = position
+	}
+}
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// manifest returns a manifest by digest, from the store if it is there, else
+// from the registry into the store.
+func (r *receiver) manifest(ctx context.Context, repo oci.Repository, digest oci.Digest) (oci.Descriptor, []byte, error) {
+	body, err := r.stored(digest)
+	if err == nil {
+		m, err := oci.ParseManifest("", body)
+		if err != nil {
+			return oci.Descriptor{}, nil, fault.New(fault.Protocol, string(digest), err)
+		}
+		return oci.Descriptor{MediaType: m.MediaType, Digest: digest, Size: int64(len(body))}, body, nil
+	}
+	if fault.KindOf(err) != fault.NotFound {
+		return oci.Descriptor{}, nil, err
+	}
+	var desc oci.Descriptor
+	err = r.retry.do(ctx, r.log, repo.String()+"@"+string(digest), func() (bool, error) {
+		var err error
+		desc, body, err = r.source.Manifest(ctx, repo.WithDigest(digest))
+		return false, err
+	})
+	if err != nil {
+		return oci.Descriptor{}, nil, err
+	}
+	return desc, body, r.keep(ctx, desc, body)
+}
+
+// keep puts bytes that are at hand into the store.
+func (r *receiver) keep(ctx context.Context, desc oci.Descriptor, body []byte) error {
+	in, err := r.store.Ingest(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if _, err := in.CopyFrom(ctx, 0, bytes.NewReader(body)); err != nil {
+		return err
+	}
+	return in.Commit(ctx)
+}
+
+// stored reads a small blob from the store and believes it when it hashes
+// right; a damaged one is NotFound, so that it is fetched again.
+func (r *receiver) stored(digest oci.Digest) ([]byte, error) {
+	return readSmall(r.store, digest)
+}
+
+func readSmall(content store.Reader, digest oci.Digest) ([]byte, error) {
+	b, err := content.Open(digest)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	if b.Size() > oci.ManifestLimit {
+		return nil, fault.Newf(fault.Damaged, string(digest), "a manifest of %d bytes", b.Size())
+	}
+	body, err := io.ReadAll(b)
+	if err != nil {
+		return nil, fault.New(fault.Local, string(digest), err)
+	}
+	if oci.DigestOf(body) != digest {
+		return nil, fault.Newf(fault.Damaged, string(digest), "the content kept under this digest has another one")
+	}
+	return body, nil
+}

@@ -1,0 +1,314 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/progress"
+	"ferry/pkg/registry"
+	"ferry/pkg/store"
+)
+
+// maxDepth bounds indexes in indexes; real ones have one level (N13).
+const maxDepth = 8
+
+// Closer closes a Selection: it resolves every tag to a digest, follows links
+// and indexes, and so finds every image, manifest and blob with its size. Only
+// manifests, and the layers in which links are read, are downloaded, into Store,
+// where a later download finds them.
+type Closer struct {
+	Source   registry.Source
+	Store    store.Ingester
+	Parallel int // requests at a time, at least 1
+	Retry    Retry
+	Log      *slog.Logger
+	Progress progress.Tracker
+}
+
+// Close returns the closed contents of sel. All failures are tried to be found
+// and joined. Kinds: those of registry.Source, and fault.Protocol when two
+// descriptions of the same thing disagree.
+func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contract.Contents, error) {
+	c.Progress.Phase("resolving")
+	crew := newCrew(ctx, c.Parallel)
+	k := &closing{
+		// The bytes read for links are not part of any total yet.
+		receiver:  receiver{source: c.Source, store: c.Store, retry: c.Retry, log: c.Log, progress: progress.None()},
+		crew:      crew,
+		manifests: map[oci.Digest]contract.Manifest{},
+		blobs:     map[oci.Digest]contract.Blob{},
+	}
+	for _, im := range sel.Images {
+		k.want(wanted{SelectedImage: im})
+	}
+	if err := crew.wait(ctx); err != nil {
+		return contract.Contents{}, err
+	}
+	if err := c.Store.Sync(ctx); err != nil {
+		return contract.Contents{}, err
+	}
+	return k.contents(sel)
+}
+
+// wanted is an image to be had: selected, or found by a link at some depth.
+type wanted struct {
+	contract.SelectedImage
+	depth int
+}
+
+// found is a wanted image with its digest.
+type found struct {
+	wanted
+	digest oci.Digest
+}
+
+// closing is the state of one Close.
+type closing struct {
+	receiver
+	crew *crew
+
+	resolved memo[string, oci.Digest]
+	loaded   memo[loadKey, *oci.Manifest]
+	files    memo[filesKey, map[string][]byte]
+
+	mu        sync.Mutex
+	images    []found
+	skipped   []contract.Skipped
+	manifests map[oci.Digest]contract.Manifest
+	blobs     map[oci.Digest]contract.Blob
+}
+
+type loadKey struct {
+	repo   oci.Repository
+	digest oci.Digest
+}
+
+// want starts an image. What it leads to is started in turn.
+func (k *closing) want(w wanted) {
+	k.crew.goUnlimited(w.Source, func(ctx context.Context) error {
+		ref, err := oci.ParseReference(w.Source)
+		if err != nil {
+			return fault.New(fault.Damaged, w.Source, err)
+		}
+		digest, manifest, err := k.find(ctx, ref)
+		if fault.KindOf(err) == fault.NotFound {
+			return k.absent(w, err)
+		}
+		if err != nil {
+			return err
+		}
+		if err := k.require(ctx, ref.Repository, digest, 0); err != nil {
+			return err
+		}
+		if !w.LinksOnly {
+			k.mu.Lock()
+			k.images = append(k.images, found{w, digest})
+			k.mu.Unlock()
+		}
+		return k.follow(ctx, w, ref, digest, manifest)
+	})
+}
+
+// absent skips an optional image, and fails for any other. Only a definite
+// "not found" comes here: a refused or timed-out request never excuses (S5.2).
+func (k *closing) absent(w wanted, err error) error {
+	if !w.Optional {
+		return fmt.Errorf("the source does not have it, and it is not optional (%s): %w", w.Reason, err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.skipped = append(k.skipped, contract.Skipped{Source: w.Source, Path: w.Path, Tag: w.Tag, Reason: w.Reason})
+	return nil
+}
+
+// find resolves ref once, however many ask for it, and loads its manifest: a
+// tag that moves during the run is what it was at first (N21).
+func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci.Manifest, error) {
+	digest, err := k.resolved.get(ref.String(), func() (oci.Digest, error) {
+		if ref.Digest != "" {
+			return ref.Digest, nil
+		}
+		var desc oci.Descriptor
+		err := k.crew.slot(func() error {
+			return k.retry.do(ctx, k.log, ref.String(), func() (bool, error) {
+				var err error
+				desc, err = k.source.Resolve(ctx, ref)
+				return false, err
+			})
+		})
+		return desc.Digest, err
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	m, err := k.load(ctx, ref.Repository, digest)
+	if err != nil && ref.Digest == "" {
+		err = missingPart(err) // the tag is there, so the image is not absent
+	}
+	return digest, m, err
+}
+
+// load reads the manifest once per repository. That the store has it does not
+// tell that this repository does, but its content is what matters.
+func (k *closing) load(ctx context.Context, repo oci.Repository, digest oci.Digest) (*oci.Manifest, error) {
+	return k.loaded.get(loadKey{repo, digest}, func() (*oci.Manifest, error) {
+		var m *oci.Manifest
+		err := k.crew.slot(func() error {
+			desc, body, err := k.manifest(ctx, repo, digest)
+			if err != nil {
+				return err
+			}
+			if m, err = oci.ParseManifest(desc.MediaType, body); err != nil {
+				return fault.New(fault.Protocol, repo.WithDigest(digest).String(), err)
+			}
+			return k.note(repo, desc, m)
+		})
+		return m, err
+	})
+}
+
+// require makes sure that everything below a carried manifest is known.
+func (k *closing) require(ctx context.Context, repo oci.Repository, digest oci.Digest, depth int) error {
+	if depth > maxDepth {
+		return fault.Newf(fault.Protocol, repo.WithDigest(digest).String(), "indexes are nested more than %d deep", maxDepth)
+	}
+	m, err := k.load(ctx, repo, digest)
+	if err != nil {
+		return missingPart(err)
+	}
+	for _, child := range m.Manifests {
+		if err := k.require(ctx, repo, child.Digest, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missingPart keeps a lost child of a found image from counting as an absent
+// optional image: the image is there, but broken.
+func missingPart(err error) error {
+	if fault.KindOf(err) == fault.NotFound {
+		return fault.New(fault.Protocol, "", fmt.Errorf("a part of the image is missing at the source: %v", err))
+	}
+	return err
+}
+
+// note records a manifest and its blobs. The repository to read them from is
+// the first by name, whatever order the answers came in: same input, same Plan.
+func (k *closing) note(repo oci.Repository, desc oci.Descriptor, m *oci.Manifest) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	entry, known := k.manifests[desc.Digest]
+	if !known {
+		entry = contract.Manifest{Digest: desc.Digest, MediaType: m.MediaType, Size: desc.Size, Repository: repo.String()}
+		for _, d := range m.References() {
+			entry.References = append(entry.References, d.Digest)
+		}
+	}
+	entry.Repository = min(entry.Repository, repo.String())
+	k.manifests[desc.Digest] = entry
+	for _, d := range m.Blobs {
+		b, known := k.blobs[d.Digest]
+		if !known {
+			b = contract.Blob{Digest: d.Digest, Size: d.Size, Repository: repo.String()}
+		}
+		if b.Size != d.Size {
+			return sizeError(d, b.Size)
+		}
+		b.Repository = min(b.Repository, repo.String())
+		k.blobs[d.Digest] = b
+	}
+	return nil
+}
+
+// contents assembles what was found, in an order that does not depend on the
+// order of the answers.
+func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, error) {
+	c := contract.Contents{
+		Vendor:    sel.Vendor,
+		Source:    sel.Source,
+		Archives:  slices.Clone(sel.Archives),
+		Discovery: slices.Clone(sel.Discovery),
+	}
+	var err error
+	if c.Images, err = oneOwner(k.images); err != nil {
+		return contract.Contents{}, err
+	}
+	k.addNeeded(&c)
+	c.Skipped = skippedOnce(k.skipped, c.Images)
+	c.PruneEmpty()
+	c.Normalize()
+	if err := c.Validate(); err != nil {
+		return contract.Contents{}, fmt.Errorf("closing the selection: %w", err)
+	}
+	return c, nil
+}
+
+// oneOwner keeps one image a target tag: the selected one before those found
+// by links. The same tag with two digests cannot be carried.
+func oneOwner(images []found) ([]contract.Image, error) {
+	slices.SortFunc(images, func(a, b found) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.depth, b.depth),
+			cmp.Compare(a.Archive, b.Archive), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Reason, b.Reason))
+	})
+	var out []contract.Image
+	for i, f := range images {
+		if i > 0 && f.Path == images[i-1].Path && f.Tag == images[i-1].Tag {
+			if owner := out[len(out)-1]; owner.Digest != f.digest {
+				return nil, fault.Newf(fault.Protocol, f.Path+":"+f.Tag, "two images claim this tag: %s (%s) and %s (%s)", owner.Digest, owner.Source, f.digest, f.Source)
+			}
+			continue
+		}
+		out = append(out, contract.Image{
+			Archive: f.Archive, Path: f.Path, Tag: f.Tag, Phase: f.Phase,
+			Digest: f.digest, Source: f.Source, Reason: f.Reason,
+		})
+	}
+	return out, nil
+}
+
+// addNeeded adds the manifests and blobs that the images need; images read for
+// their links alone leave none.
+func (k *closing) addNeeded(c *contract.Contents) {
+	all := contract.Contents{}
+	for _, m := range k.manifests {
+		all.Manifests = append(all.Manifests, m)
+	}
+	roots := make([]oci.Digest, len(c.Images))
+	for i, im := range c.Images {
+		roots[i] = im.Digest
+	}
+	manifests, blobs := all.Graph().Closure(roots...)
+	for _, m := range manifests {
+		c.Manifests = append(c.Manifests, *m)
+	}
+	for _, d := range blobs {
+		c.Blobs = append(c.Blobs, k.blobs[d])
+	}
+}
+
+// skippedOnce drops repetitions, and images that another way found after all.
+func skippedOnce(skipped []contract.Skipped, images []contract.Image) []contract.Skipped {
+	type target struct{ source, path, tag string }
+	seen := map[target]bool{}
+	for _, im := range images {
+		seen[target{im.Source, im.Path, im.Tag}] = true
+	}
+	slices.SortFunc(skipped, func(a, b contract.Skipped) int { return cmp.Compare(a.Reason, b.Reason) })
+	var out []contract.Skipped
+	for _, s := range skipped {
+		t := target{s.Source, s.Path, s.Tag}
+		if !seen[t] {
+			seen[t] = true
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,175 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/progress"
+	"ferry/pkg/registry"
+	"ferry/pkg/store"
+)
+
+// Downloader brings everything that Contents list into a store: each distinct
+// blob once, however many repositories want it.
+type Downloader struct {
+	Source   registry.Source
+	Store    store.Ingester
+	Parallel int // blobs at a time, at least 1
+	Retry    Retry
+	Log      *slog.Logger
+	Progress progress.Tracker
+	// FreeBytes, when not nil, tells the free space below the store, so
+	// that a download that cannot end is not begun (B13).
+	FreeBytes func() (free int64, known bool)
+}
+
+// Downloaded are figures of a download.
+type Downloaded struct {
+	Blobs, Bytes               int64 // of the contents, each distinct one once
+	MissingBlobs, MissingBytes int64 // what the store did not have
+}
+
+// item is content to be had: a manifest or a blob.
+type item struct {
+	desc     oci.Descriptor
+	repo     string
+	manifest bool
+}
+
+// Download makes the store hold everything that c lists, durably. What has
+// arrived stays when it fails; the next call continues there.
+func (d *Downloader) Download(ctx context.Context, c *contract.Contents) (Downloaded, error) {
+	missing, figures, err := d.missing(c)
+	if err != nil {
+		return figures, err
+	}
+	if err := d.checkSpace(figures.MissingBytes); err != nil {
+		return figures, err
+	}
+	d.Progress.Phase("downloading")
+	d.Progress.SetTotal(figures.MissingBytes, int64(len(c.Images)))
+	done := d.imageCounter(c, missing)
+	r := &receiver{source: d.Source, store: d.Store, retry: d.Retry, log: d.Log, progress: d.Progress}
+	crew := newCrew(ctx, d.Parallel)
+	for _, it := range missing {
+		crew.run(it.repo+"@"+string(it.desc.Digest), func(ctx context.Context) error {
+			if err := r.item(ctx, it); err != nil {
+				return err
+			}
+			done(it.desc.Digest)
+			return nil
+		})
+	}
+	if err := crew.wait(ctx); err != nil {
+		// What is complete shall be visible to the next run.
+		if syncErr := d.Store.Sync(context.WithoutCancel(ctx)); syncErr != nil {
+			d.Log.Error("could not make finished blobs durable", "cause", syncErr)
+		}
+		return figures, err
+	}
+	return figures, d.Store.Sync(ctx)
+}
+
+func (r *receiver) item(ctx context.Context, it item) error {
+	if it.repo == "" {
+		return fault.Newf(fault.Damaged, string(it.desc.Digest), "the store does not have it, and the document does not say where it can be read")
+	}
+	repo, err := oci.ParseRepository(it.repo)
+	if err != nil {
+		return fault.New(fault.Damaged, it.repo, err)
+	}
+	if it.manifest {
+		_, _, err := r.manifest(ctx, repo, it.desc.Digest)
+		return err
+	}
+	return r.blob(ctx, repo, it.desc)
+}
+
+// missing lists what the store lacks, the largest first, so that the last
+// minutes are not one worker on one big layer.
+func (d *Downloader) missing(c *contract.Contents) ([]item, Downloaded, error) {
+	var all []item
+	for _, m := range c.Manifests {
+		all = append(all, item{oci.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size}, m.Repository, true})
+	}
+	for _, b := range c.Blobs {
+		all = append(all, item{oci.Descriptor{Digest: b.Digest, Size: b.Size}, b.Repository, false})
+	}
+	var figures Downloaded
+	var missing []item
+	r := &receiver{store: d.Store}
+	for _, it := range all {
+		figures.Blobs++
+		figures.Bytes += it.desc.Size
+		ok, err := r.has(it.desc)
+		if err != nil {
+			return nil, figures, err
+		}
+		if !ok {
+			figures.MissingBlobs++
+			figures.MissingBytes += it.desc.Size
+			missing = append(missing, it)
+		}
+	}
+	slices.SortStableFunc(missing, func(a, b item) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
+	return missing, figures, nil
+}
+
+func (d *Downloader) checkSpace(need int64) error {
+	if d.FreeBytes == nil {
+		return nil
+	}
+	free, known := d.FreeBytes()
+	if !known || free >= need {
+		return nil
+	}
+	return fault.Newf(fault.Local, "store", "%d bytes are still to be downloaded, but only %d are free", need, free).
+		Hint("free some space, or choose another disk with --store; what is already in the store is kept")
+}
+
+// imageCounter returns a function to be told of each arrived digest; it tells
+// progress of the images that are complete with it.
+func (d *Downloader) imageCounter(c *contract.Contents, missing []item) func(oci.Digest) {
+	type image struct {
+		tags int64        // tags that name it
+		left atomic.Int64 // digests still to arrive
+	}
+	waiting := map[oci.Digest][]*image{}
+	for _, it := range missing {
+		waiting[it.desc.Digest] = nil
+	}
+	tags := map[oci.Digest]int64{}
+	for _, im := range c.Images {
+		tags[im.Digest]++
+	}
+	graph := c.Graph()
+	for digest, n := range tags {
+		im := &image{tags: n}
+		manifests, needed := graph.Closure(digest)
+		for _, m := range manifests {
+			needed = append(needed, m.Digest)
+		}
+		for _, b := range needed {
+			if list, ok := waiting[b]; ok {
+				waiting[b] = append(list, im)
+				im.left.Add(1)
+			}
+		}
+		if im.left.Load() == 0 {
+			d.Progress.AddImages(n)
+		}
+	}
+	return func(arrived oci.Digest) {
+		for _, im := range waiting[arrived] {
+			if im.left.Add(-1) == 0 {
+				d.Progress.AddImages(im.tags)
+			}
+		}
+	}
+}

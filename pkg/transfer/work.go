@@ -1,0 +1,175 @@
+// Package transfer moves images between registries and content: it closes a
+// Selection into a Plan ([Closer]), downloads what a Plan lists ([Downloader]),
+// and publishes Contents to a target ([Publisher]).
+//
+// It knows no vendor. What leads from one image to another is data (links.go),
+// and so are the order of tags (contract phases) and where they land.
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"ferry/pkg/fault"
+)
+
+// Retry says how often and how long an operation is repeated whose failure
+// heals by itself (fault.Transient, fault.RateLimited). Nothing else is
+// repeated: a refusal does not become a permission.
+type Retry struct {
+	// Attempts is the number of tries that may fail in a row without any
+	// progress before the operation is given up; at least 1.
+	Attempts int
+	// Delay is the pause before the second try; it doubles up to MaxDelay,
+	// and half of it is random, so that workers do not come back together.
+	Delay, MaxDelay time.Duration
+}
+
+// DefaultRetry rides out a registry's restart of about half a minute.
+var DefaultRetry = Retry{Attempts: 6, Delay: time.Second, MaxDelay: 15 * time.Second}
+
+// do calls op until it succeeds, fails for good, or the attempts are used up.
+// op reports whether it got further than the call before; then the count
+// begins anew, so a large blob on a bad line arrives as long as it moves.
+func (r Retry) do(ctx context.Context, log *slog.Logger, what string, op func() (progressed bool, err error)) error {
+	delay := r.Delay
+	for failed := 0; ; {
+		progressed, err := op()
+		if err == nil {
+			return nil
+		}
+		if progressed {
+			failed, delay = 0, r.Delay
+		}
+		failed++
+		kind := fault.KindOf(err)
+		if kind != fault.Transient && kind != fault.RateLimited || ctx.Err() != nil {
+			return err
+		}
+		if failed >= r.Attempts {
+			return fmt.Errorf("given up after %d tries: %w", failed, err)
+		}
+		pause := delay/2 + rand.N(delay/2+1)
+		log.Warn("trying again", "what", what, "in", pause.Round(time.Millisecond), "cause", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		delay = min(delay*2, r.MaxDelay)
+	}
+}
+
+// maxFailures is how many items may fail before the rest is not tried any
+// more: enough to show the pattern, few enough not to knock on a closed door
+// ten thousand times.
+const maxFailures = 20
+
+// crew runs work items, at most limit at a time, and keeps going when single
+// items fail, so that one run shows every cause. Denied, Local and Cancelled
+// end it at once: the others would fail in the same way.
+type crew struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	slots  chan struct{}
+	group  errgroup.Group
+
+	mu       sync.Mutex
+	failures []error
+}
+
+func newCrew(ctx context.Context, limit int) *crew {
+	ctx, cancel := context.WithCancel(ctx)
+	return &crew{ctx: ctx, cancel: cancel, slots: make(chan struct{}, max(limit, 1))}
+}
+
+// slot runs f as soon as fewer than limit others run. Items that only wait for
+// others must not hold a slot.
+func (c *crew) slot(f func() error) error {
+	select {
+	case c.slots <- struct{}{}:
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
+	}
+	defer func() { <-c.slots }()
+	return f()
+}
+
+// goUnlimited starts an item that takes slots itself.
+func (c *crew) goUnlimited(item string, f func(ctx context.Context) error) {
+	c.group.Go(func() error {
+		if c.ctx.Err() == nil {
+			c.record(item, f(c.ctx))
+		}
+		return nil
+	})
+}
+
+// run starts an item that occupies a slot.
+func (c *crew) run(item string, f func(ctx context.Context) error) {
+	c.goUnlimited(item, func(ctx context.Context) error {
+		return c.slot(func() error { return f(ctx) })
+	})
+}
+
+func (c *crew) record(item string, err error) {
+	if err == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// What fails because the crew was stopped is no cause of its own.
+	if c.ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return
+	}
+	c.failures = append(c.failures, fault.About(item, err))
+	switch kind := fault.KindOf(err); {
+	case kind == fault.Denied, kind == fault.Local, kind == fault.Cancelled, len(c.failures) >= maxFailures:
+		c.cancel()
+	}
+}
+
+// wait returns when all items have ended, with all failures joined, or the
+// cause why parent was cancelled.
+func (c *crew) wait(parent context.Context) error {
+	_ = c.group.Wait() // items never return errors to the group
+	c.cancel()
+	if err := parent.Err(); err != nil {
+		return context.Cause(parent)
+	}
+	return errors.Join(c.failures...)
+}
+
+// memo computes a value once per key, however many ask at the same time.
+type memo[K comparable, V any] struct {
+	mu      sync.Mutex
+	entries map[K]*memoEntry[V]
+}
+
+type memoEntry[V any] struct {
+	once  sync.Once
+	value V
+	err   error
+}
+
+func (m *memo[K, V]) get(key K, compute func() (V, error)) (V, error) {
+	m.mu.Lock()
+	if m.entries == nil {
+		m.entries = map[K]*memoEntry[V]{}
+	}
+	e, ok := m.entries[key]
+	if !ok {
+		e = &memoEntry[V]{}
+		m.entries[key] = e
+	}
+	m.mu.Unlock()
+	e.once.Do(func() { e.value, e.err = compute() })
+	return e.value, e.err
+}
