@@ -9,6 +9,7 @@ package servers
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -22,6 +23,7 @@ import (
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/filesystem" // the driver of Distribution
 	"github.com/olareg/olareg"
 	"github.com/olareg/olareg/config"
+	"github.com/sirupsen/logrus"
 )
 
 // Distribution starts a distribution v3 registry in this process, with its
@@ -35,7 +37,8 @@ func Distribution(t testing.TB) string {
 			"delete":     {"enabled": true},
 		},
 	}
-	conf.HTTP.Secret = "test" // of upload sessions; random ones are warned about
+	logrus.SetOutput(io.Discard) // the registry's log has no other switch from outside
+	conf.HTTP.Secret = "test"    // of upload sessions; random ones are warned about
 	conf.Validation.Manifests.Indexes.Platforms = "all"
 	app := handlers.NewApp(t.Context(), conf)
 	server := httptest.NewServer(app)

@@ -10,7 +10,36 @@ import (
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
+	"ferry/pkg/store"
+	"ferry/pkg/store/storetest"
 )
+
+func TestArchivesAreAStore(t *testing.T) {
+	for name, chunkSize := range map[string]int64{"whole": 0, "chunks": 10_000} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Reader(t, func(t *testing.T) (store.Reader, map[oci.Digest][]byte) {
+				b := newBuilder()
+				b.archive("a")
+				var layers []string
+				for _, data := range storetest.Blobs() {
+					layers = append(layers, string(data))
+				}
+				b.tag("a", "r", "v1", b.image(layers...))
+				dir := t.TempDir()
+				files, err := Write(t.Context(), dir, b.done(t), b.store, Options{ChunkSize: chunkSize})
+				if err != nil {
+					t.Fatal(err)
+				}
+				archives, err := Open(dir, files)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { archives.Close() })
+				return archives, b.store.blobs
+			})
+		})
+	}
+}
 
 // Chunks of 512 bytes and less split headers, contents and the end alike, and
 // there are more of them than files are kept open.

@@ -88,6 +88,12 @@ type platformChannel struct {
 	suspended bool
 }
 
+// isAt reports whether tag means the version that the channel points at.
+func (c platformChannel) isAt(tag string) bool {
+	v, ok := selection.ParseVersion(tag)
+	return ok && v.Compare(c.version) == 0
+}
+
 // platformChannels are the channels of the platform. releases are the tags of
 // release-channel that are known.
 func (s *selector) platformChannels(releases []string) ([]platformChannel, error) {
@@ -281,7 +287,9 @@ func (s *selector) pinned() (platformChoice, error) {
 	if err != nil {
 		return platformChoice{}, err
 	}
-	matched := slices.DeleteFunc(channels, func(c platformChannel) bool { return !pinMatches(s.pin, c) })
+	// A suspension matters only where the pin names the channel or its
+	// version (S3.7.2, S9 row 6).
+	matched := slices.DeleteFunc(slices.Clone(channels), func(c platformChannel) bool { return c.name != s.pin && !c.isAt(s.pin) })
 	if err := checkSuspended(matched); err != nil {
 		return platformChoice{}, err
 	}
@@ -300,7 +308,8 @@ func (s *selector) pinned() (platformChoice, error) {
 	for _, name := range defaultChannels {
 		choice.channels.add(chosen{tag: name, from: from, reason: "alias of " + s.pin, optional: optional})
 	}
-	if _, ok := versionOf(matched, lts); ok {
+	// lts is no alias (S3.9.1): it comes where it leads to this version.
+	if slices.ContainsFunc(channels, func(c platformChannel) bool { return c.name == lts && !c.suspended && c.isAt(tag) }) {
 		choice.channels.add(chosen{tag: lts, from: lts, reason: "channel at " + tag})
 	}
 	return choice, nil
@@ -333,11 +342,4 @@ func (s *selector) pinnedTag(releases []string, channels []platformChannel) (str
 		return "", fault.Newf(fault.Policy, "--deckhouse-tag", "the source has no tag %s in %s", quoted(spellings(s.pin)), s.layout.Edition)
 	}
 	return s.pin, nil
-}
-
-// pinMatches reports whether the pin names the channel, or the version that it
-// is at (S3.7.2).
-func pinMatches(pin string, c platformChannel) bool {
-	v, ok := selection.ParseVersion(pin)
-	return c.name == pin || ok && v.Compare(c.version) == 0
 }

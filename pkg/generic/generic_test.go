@@ -44,7 +44,7 @@ h.example/app@^1.2.0
 h.example/app@=0.9 legacy/app
 h.example/app@=v1.1.0
 `
-	items, err := ParseList([]byte(list))
+	items, err := ParseList(strings.NewReader(list))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,14 +74,14 @@ h.example/app@=v1.1.0
 		}
 	}
 	if diff := cmp.Diff([]string{
-		"h.example/app:v1.1.0 -> app:v1.1.0 (listed as h.example/app@^1.2.0 h.example/app@=v1.1.0)",
-		"h.example/app:v1.2.3 -> app:v1.2.3 (listed as h.example/app@^1.2.0)",
-		"h.example/app:v1.3.0 -> app:v1.3.0 (listed as h.example/app@^1.2.0)",
-		"h.example/base/os:v1 -> base/os:v1 (listed as h.example/base/os:v1)",
-		"h.example/app:0.9 -> legacy/app:0.9 (listed as h.example/app@=0.9 legacy/app)",
-		"h.example/base/os:v2 -> mirror/os:stable (listed as h.example/base/os:v2 mirror/os:stable)",
-		"h.example/tool:v2@" + digest + " -> mirror/tool:v2 (listed as h.example/tool:v2@" + digest + " mirror/tool)",
-		"h.example:5000/tool@" + digest + " -> tool:" + strings.TrimPrefix(digest, "sha256:") + " (listed as h.example:5000/tool@" + digest + ")",
+		"h.example/app:v1.1.0 -> app:v1.1.0 (listed: h.example/app@=v1.1.0)",
+		"h.example/app:v1.2.3 -> app:v1.2.3 (listed: h.example/app@^1.2.0)",
+		"h.example/app:v1.3.0 -> app:v1.3.0 (listed: h.example/app@^1.2.0)",
+		"h.example/base/os:v1 -> base/os:v1 (listed: h.example/base/os:v1)",
+		"h.example/app:0.9 -> legacy/app:0.9 (listed: h.example/app@=0.9 legacy/app)",
+		"h.example/base/os:v2 -> mirror/os:stable (listed: h.example/base/os:v2 mirror/os:stable)",
+		"h.example/tool:v2@" + digest + " -> mirror/tool:v2 (listed: h.example/tool:v2@" + digest + " mirror/tool)",
+		"h.example:5000/tool@" + digest + " -> tool:" + strings.TrimPrefix(digest, "sha256:") + " (listed: h.example:5000/tool@" + digest + ")",
 	}, got); diff != "" {
 		t.Errorf("images (-want +got):\n%s", diff)
 	}
@@ -104,58 +104,45 @@ func TestParseListRefuses(t *testing.T) {
 		{"h/a:v1\nh/b:v2 a:v1", "line 1 and line 2"},
 		{strings.Repeat("x", maxLine+1), "line 1: bufio.Scanner: token too long"},
 	} {
-		_, err := ParseList([]byte(tc.list))
+		_, err := ParseList(strings.NewReader(tc.list))
 		if fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%.40q: got %v, want a usage fault with %q", tc.list, err, tc.want)
 		}
 	}
 }
 
-func TestDiscoverRefuses(t *testing.T) {
-	notFound := fault.New(fault.NotFound, "h/a", nil)
+func TestSelectRefuses(t *testing.T) {
+	repositories := []contract.CatalogRepository{{Repository: "h/a", Tags: []string{"v1.0.0"}, Listed: true}}
 	for _, tc := range []struct {
 		name, list string
-		err        error
 		kind       *fault.Kind
 		text       string
 	}{
-		{"nothing matches", "h/a@^2.0.0", nil, fault.Policy, "line 1"},
-		{"two lines choose one version", "h/a@^1.0.0\nh/a@~1.0.0", nil, fault.Usage, "lines 1 and 2 both land at a:v1.0.0"},
-		{"a version collides with an image", "h/a@^1.0.0\n\nk/a:v1.0.0", nil, fault.Usage, "lines 1 and 3"},
-		// Named by hand, a repository that is not there is no absence to skip.
-		{"no such repository", "h/a@^1.0.0", notFound, fault.NotFound, ""},
+		{"a repository that was not looked at", "h/b@^1.0.0", fault.Damaged, "h/b"},
+		{"no list", "h/b", fault.Damaged, "line 1"},
+		{"nothing matches", "h/a@^2.0.0", fault.Policy, "h/a@^2.0.0"},
+		{"two lines choose one version", "h/a@^1.0.0\nh/a@~1.0.0", fault.Usage, `"h/a@^1.0.0" and "h/a@~1.0.0" both land at a:v1.0.0`},
+		{"a version collides with an image", "k/a:v1.0.0\nh/a@^1.0.0", fault.Usage, `"k/a:v1.0.0"`},
 	} {
-		items, err := ParseList([]byte(tc.list))
-		if err != nil {
-			t.Fatal(err)
-		}
-		src := &tagLists{tags: map[string][]string{"h/a": {"v1.0.0"}}, err: tc.err}
-		if _, err := Discover(t.Context(), src, items, 1); fault.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.text) {
+		cat := contract.CatalogSpec{Vendor: Vendor, Wanted: strings.Split(tc.list, "\n"), Repositories: repositories}
+		if _, err := Select(cat); fault.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.text) {
 			t.Errorf("%s: got %v (%v), want %v with %q", tc.name, err, fault.KindOf(err), tc.kind, tc.text)
 		}
 	}
-}
-
-func TestSelectRefuses(t *testing.T) {
-	for name, cat := range map[string]contract.CatalogSpec{
-		"another vendor's catalog": {Vendor: "x"},
-		"an unknown role":          {Vendor: Vendor, Repositories: []contract.CatalogRepository{{Repository: "h/a", Role: "main", Target: "a:v1"}}},
-		"no repository":            {Vendor: Vendor, Repositories: []contract.CatalogRepository{{Repository: "h", Role: "image"}}},
-	} {
-		if _, err := Select(cat); fault.KindOf(err) != fault.Damaged {
-			t.Errorf("%s: got %v, want a damaged catalog", name, err)
-		}
+	if _, err := Select(contract.CatalogSpec{Vendor: "x"}); fault.KindOf(err) != fault.Damaged {
+		t.Errorf("another vendor's catalog: got %v", err)
 	}
 }
 
-func TestLines(t *testing.T) {
-	items, err := ParseList([]byte("# x\nh/a:v1   b # y\nh/a@^1\nh/a@" + digest))
+// Named by hand, a repository that is not there is no absence to skip.
+func TestDiscoverFails(t *testing.T) {
+	items, err := ParseList(strings.NewReader("h/a@^1.0.0"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"h/a:v1 b:v1", "h/a@^1 a", "h/a@" + digest + " a:" + strings.TrimPrefix(digest, "sha256:")}
-	if diff := cmp.Diff(want, items.Lines()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	src := &tagLists{err: fault.New(fault.NotFound, "h/a", nil)}
+	if _, err := Discover(t.Context(), src, items, 1); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("got %v, want the registry's error", err)
 	}
 }
 
@@ -163,14 +150,20 @@ func FuzzParseList(f *testing.F) {
 	f.Add("h/a:v1 b:v2 # c\nh/a@^1.0.0\nh/a@" + digest)
 	f.Add("h/a@>=1.0,<2.0 b/c\n\n#\n")
 	f.Fuzz(func(t *testing.T, list string) {
-		items, err := ParseList([]byte(list))
+		items, err := ParseList(strings.NewReader(list))
 		if err != nil {
 			return
 		}
+		var texts []string
 		for _, item := range items {
+			texts = append(texts, item.Text)
 			if !oci.ValidPath(item.Path) || item.Tag != "" && !oci.ValidTag(item.Tag) {
 				t.Errorf("%q lands at %q:%q", item.Text, item.Path, item.Tag)
 			}
+		}
+		// The catalog carries the texts, and select reads them again.
+		if again, err := ParseList(strings.NewReader(strings.Join(texts, "\n"))); err != nil || len(again) != len(items) {
+			t.Errorf("%q reads back as %v, %v", texts, again, err)
 		}
 	})
 }

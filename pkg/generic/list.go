@@ -5,8 +5,8 @@ package generic
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
+	"io"
 	"strings"
 
 	"ferry/pkg/fault"
@@ -31,24 +31,6 @@ type Item struct {
 	Path, Tag string
 }
 
-// target is where the item lands, with a tag unless the versions keep theirs.
-func (item Item) target() string {
-	if item.Tag == "" {
-		return item.Path
-	}
-	return item.Path + ":" + item.Tag
-}
-
-// Lines is the list without comments and with every target spelled out: equal
-// lists have equal lines.
-func (l List) Lines() []string {
-	var out []string
-	for _, item := range l {
-		out = append(out, item.Text+" "+item.target())
-	}
-	return out
-}
-
 // maxLine is the longest line, in bytes; two references are far below it.
 const maxLine = 4096
 
@@ -66,10 +48,10 @@ const maxLine = 4096
 // "#" at the beginning of a word, are passed over.
 //
 // Kind: fault.Usage, naming the line.
-func ParseList(data []byte) (List, error) {
-	var items List
+func ParseList(r io.Reader) ([]Item, error) {
+	var items []Item
 	targets := targets{}
-	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	number := 0
 	for lines.Scan() {
@@ -173,7 +155,7 @@ func (item *Item) retarget(word string) error {
 	return nil
 }
 
-// targets tells which line owns a tag at the target.
+// targets tells who owns a tag at the target: a line.
 type targets map[string]string
 
 func (t targets) take(path, tag, line string) error {

@@ -76,11 +76,20 @@ func (k *closing) eachImage(ctx context.Context, repo oci.Repository, digest oci
 		if err != nil {
 			return missingPart(err)
 		}
+		if !oci.IsIndex(manifest.MediaType) && !hasFiles(manifest) {
+			continue // an attestation that a builder put beside the images
+		}
 		if err := k.eachImage(ctx, repo, child.Digest, manifest, f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// hasFiles reports whether an image has a file system: layers that are tar
+// archives of any compression.
+func hasFiles(m *oci.Manifest) bool {
+	return slices.ContainsFunc(m.Layers, func(d oci.Descriptor) bool { return strings.Contains(d.MediaType, "tar") })
 }
 
 // start starts the targets of those links that need a file, or, when files is

@@ -603,3 +603,31 @@ func TestReadBackNoticesAnotherWriter(t *testing.T) {
 		t.Errorf("got %v, want protocol", err)
 	}
 }
+
+// An index holds images for several platforms, and attestations that a builder
+// put beside them, which have no files.
+func TestLinksOfAnIndex(t *testing.T) {
+	b := newBench(t)
+	part := b.src.PutImage("e", "", layer("part", "1"))
+	image := b.src.PutImage("m", "", layer("digests.json", fmt.Sprintf("[%q]", part.Digest)))
+	blob := b.src.PutBlob("m", []byte(`{"_type":"https://in-toto.io/Statement/v0.1"}`))
+	blob.MediaType = "application/vnd.in-toto+json"
+	attestation := b.src.PutManifest("m", "", oci.MediaTypeManifest, registrytest.ImageManifest(blob, blob))
+	b.src.PutManifest("m", "v1", oci.MediaTypeIndex, registrytest.IndexManifest(attestation, image))
+	st := b.open()
+	defer st.Close()
+	c, err := b.close(st, contract.SelectionSpec{
+		Vendor: "test", Archives: []contract.Archive{{Name: "images"}},
+		Images: []contract.SelectedImage{{Source: b.ref("m", "v1"), Archive: "images", Path: "m", Tag: "v1", Reason: "r",
+			Links: []contract.Link{{Kind: contract.LinkDigests, File: "digests.json", Required: true, Repository: b.src.Host + "/e", Path: "e"}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"e:<hex>", "m:v1"}, targets(c)); diff != "" {
+		t.Errorf("images (-want +got):\n%s", diff)
+	}
+	if len(c.Manifests) != 4 {
+		t.Errorf("%d manifests, want the index with both children, and the part", len(c.Manifests))
+	}
+}

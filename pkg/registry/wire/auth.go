@@ -19,8 +19,6 @@ import (
 // place of a password.
 type credential struct{ user, password, identity string }
 
-func (c credential) given() bool { return c.user != "" || c.identity != "" }
-
 // authorizer logs in to one registry. It learns from the first challenge how.
 type authorizer struct {
 	self    origin
@@ -41,6 +39,17 @@ type bearer struct {
 	value string
 	until time.Time
 }
+
+func (b *bearer) lock(ctx context.Context) error {
+	select {
+	case b.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (b *bearer) unlock() { <-b.turn }
 
 func newAuthorizer(self origin, cred credential, servers []string) *authorizer {
 	return &authorizer{self: self, cred: cred, servers: servers, tokens: map[string]*bearer{}}
@@ -90,10 +99,9 @@ func (a *authorizer) challenged(ctx context.Context, op *operation, req *http.Re
 		}
 		resp.Body.Close()
 		a.mu.Lock()
-		a.realm, a.service = realm, challenges[i].params["service"]
+		a.basic, a.realm, a.service = false, realm, challenges[i].params["service"]
 		a.mu.Unlock()
-		a.forget(op.scopes(), strings.TrimPrefix(sent, "Bearer "))
-		return true, nil
+		return true, a.forget(ctx, op.scopes(), strings.TrimPrefix(sent, "Bearer "))
 	}
 	// Some registries send no usable challenge at all (Q31).
 	if a.cred.user == "" || strings.HasPrefix(sent, "Basic ") {
@@ -140,12 +148,10 @@ func (a *authorizer) trusts(realm *url.URL) bool {
 // token returns a valid token for scopes, asking for one when there is none.
 func (a *authorizer) token(ctx context.Context, op *operation, scopes []string) (string, error) {
 	b := a.bearer(scopes)
-	select {
-	case b.turn <- struct{}{}:
-	case <-ctx.Done():
-		return "", context.Cause(ctx)
+	if err := b.lock(ctx); err != nil {
+		return "", err
 	}
-	defer func() { <-b.turn }()
+	defer b.unlock()
 	if b.value != "" && time.Now().Before(b.until) {
 		return b.value, nil
 	}
@@ -180,13 +186,16 @@ func (a *authorizer) bearer(scopes []string) *bearer {
 
 // forget drops the token for scopes when it is still the refused one; another
 // request may have brought a new one meanwhile.
-func (a *authorizer) forget(scopes []string, value string) {
+func (a *authorizer) forget(ctx context.Context, scopes []string, value string) error {
 	b := a.bearer(scopes)
-	b.turn <- struct{}{}
-	defer func() { <-b.turn }()
+	if err := b.lock(ctx); err != nil {
+		return err
+	}
+	defer b.unlock()
 	if b.value == value {
 		b.value = ""
 	}
+	return nil
 }
 
 // defaultLife is that of a token whose server does not say (Q30).

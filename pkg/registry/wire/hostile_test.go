@@ -169,8 +169,7 @@ func TestRedirects(t *testing.T) {
 	t.Parallel()
 	blob := []byte("content of the blob")
 	desc := oci.Descriptor{Digest: oci.DigestOf(blob), Size: int64(len(blob))}
-	var final *recordedServer
-	final = hostile(t, func(w http.ResponseWriter, req *http.Request) {
+	final := hostile(t, func(w http.ResponseWriter, req *http.Request) {
 		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(blob))
 	})
 	middle := hostile(t, func(w http.ResponseWriter, req *http.Request) {

@@ -214,7 +214,11 @@ func (t *transport) send(op *operation, req *http.Request) (*http.Response, erro
 	if err == nil {
 		status = resp.StatusCode
 	}
-	t.opts.Log.Debug("request", "method", req.Method, "host", req.URL.Host, "path", req.URL.Path,
+	path := req.URL.Path
+	if !t.self.same(originOf(req.URL)) {
+		path = "" // at a storage host it may be the key
+	}
+	t.opts.Log.Debug("request", "method", req.Method, "host", req.URL.Host, "path", path,
 		"status", status, "took", time.Since(began).Round(time.Millisecond))
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
