@@ -20,11 +20,12 @@ type flags struct {
 	Map    []string `placeholder:"FROM=TO" help:"Put the repositories below FROM below TO instead; may be given again, the first that fits counts."`
 	// d8's name for the one mapping that it has.
 	ModulesPathSuffix string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
+	TrustTags         bool   `help:"Believe a tag that has the right digest already that all below it is there too, and do not ask for its blobs."`
 	connect.TargetFlags
 }
 
 const description = `
-Reads an Inventory and writes its images to the registry: what is there already is not sent again, blobs come before manifests, versions before the channels that point to them. Then every tag is read back, hashed and compared. The Receipt lists them; it is written only when all are right.
+Reads an Inventory and writes its images to the registry: every blob is asked for, and sent where it is missing; blobs come before manifests, versions before the channels that point to them. Then every tag is read back, hashed and compared. The Receipt lists them; it is written only when all are right.
 
 Running it again is safe, and writes nothing when nothing is missing.
 
@@ -70,7 +71,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		return err
 	}
 	publisher := &transfer.Publisher{
-		Root: target, Prefixes: prefixes, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
+		Root: target, Prefixes: prefixes, TrustTags: f.TrustTags, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
 		Log: s.Log, Progress: s.Progress,
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.ReceiptSpec]{

@@ -54,6 +54,10 @@ type SelectedImage struct {
 	// Optional images are skipped, and listed as skipped, when the source
 	// answers a definite "not found". Nothing else excuses an absence.
 	Optional bool `json:"optional,omitempty"`
+	// Needs is the "PATH:TAG" of another image of this Selection. When that
+	// one is skipped, so is this: a channel must not announce a version that
+	// is not there.
+	Needs string `json:"needs,omitempty"`
 	// LinksOnly images are not carried; only what their links lead to is
 	// (S3.4.8, --only-extra-images). Path and Tag still say what they are.
 	LinksOnly bool `json:"linksOnly,omitempty"`
@@ -165,6 +169,11 @@ func (s *SelectionSpec) Validate() error {
 			return fmt.Errorf("%s: target %s is wanted from %s and from %s", where, target, other, im.Source)
 		}
 		owner[target] = im.Source
+	}
+	for i, im := range s.Images {
+		if _, ok := owner[im.Needs]; im.Needs != "" && !ok {
+			return fmt.Errorf("spec.images[%d]: it needs %s, which nobody wants", i, im.Needs)
+		}
 	}
 	return validDiscovery(s.Discovery, owner)
 }

@@ -83,7 +83,8 @@ func (s *selector) row(repo oci.Repository, listed bool) (contract.CatalogReposi
 	row, ok := s.rows[repo.String()]
 	if !ok || listed && !row.Listed {
 		return row, fault.Newf(fault.Damaged, "Catalog", "it does not tell what %s holds", repo).
-			Hint("the catalog was made with a narrower policy: run discover with the policy that select has")
+			Hint("either the catalog was made with a narrower policy: run discover with the policy that select has; " +
+				"or the registry lists no tags there: name exact versions, as in --include-platform =v1.2.3 and --include-module name@=v1.2.3")
 	}
 	return row, nil
 }
@@ -150,6 +151,7 @@ func (s *selector) installer() error {
 type chosen struct {
 	tag      string
 	from     string // the tag at the source
+	needs    string // the tag of the version that it announces, if it is a channel
 	reason   string
 	optional bool
 }
@@ -165,6 +167,10 @@ func (list *choices) add(c chosen) {
 	}
 	(*list)[i].reason += ", " + c.reason
 	(*list)[i].optional = (*list)[i].optional && c.optional
+}
+
+func (list choices) has(tag string) bool {
+	return slices.ContainsFunc(list, func(c chosen) bool { return c.tag == tag })
 }
 
 // IsVersion reports whether tag reads as a version.

@@ -157,9 +157,10 @@ func (s *selector) chooseModule(m *moduleChoice, name string, include, exclude s
 			if excluded(exclude, tag) {
 				continue // neither the version nor a channel that announces it
 			}
-			// A channel may be ahead of its image, which d8 tolerates (S5.6.6).
+			// A channel may be ahead of its image, which d8 tolerates (S5.6.6);
+			// then the channel is not carried either.
 			m.versions.add(chosen{tag: tag, from: tag, reason: "channel " + c.Name, optional: true})
-			m.channels.add(chosen{tag: c.Name, from: c.Name, reason: "channel at " + tag})
+			m.channels.add(chosen{tag: c.Name, from: c.Name, needs: tag, reason: "channel at " + tag})
 		}
 	}
 	for _, tag := range include.ExactTags() {
@@ -220,11 +221,17 @@ func (s *selector) wantModule(name string, choice moduleChoice) {
 		if s.OnlyExtraImages {
 			continue
 		}
-		v.optional = true
-		s.want(image(path+"/release", release, v, contract.PhaseVersion))
+		if !choice.channels.has(v.tag) { // --include-module name@=stable pins a channel
+			v.optional = true
+			s.want(image(path+"/release", release, v, contract.PhaseVersion))
+		}
 	}
 	for _, c := range choice.channels {
-		s.want(image(path+"/release", release, c, contract.PhaseChannel))
+		im := image(path+"/release", release, c, contract.PhaseChannel)
+		if c.needs != "" {
+			im.Needs = path + ":" + c.needs
+		}
+		s.want(im)
 	}
 	s.archive(archive, path, path+"/release")
 	s.out.Discovery = append(s.out.Discovery, contract.DiscoveryTag{

@@ -102,7 +102,7 @@ func TestModuleImages(t *testing.T) {
 		Archives: []contract.Archive{{Name: "module-console", Layouts: []string{"modules/console", "modules/console/release"}}},
 		Images: []contract.SelectedImage{
 			version,
-			{Source: source + "/release:stable", Archive: "module-console", Path: "modules/console/release", Tag: "stable", Phase: contract.PhaseChannel, Reason: "channel at v1.43.5"},
+			{Source: source + "/release:stable", Archive: "module-console", Path: "modules/console/release", Tag: "stable", Phase: contract.PhaseChannel, Needs: "modules/console:v1.43.5", Reason: "channel at v1.43.5"},
 			{Source: source + "/release:v1.43.5", Archive: "module-console", Path: "modules/console/release", Tag: "v1.43.5", Phase: contract.PhaseVersion, Optional: true, Reason: "channel stable"},
 		},
 		Discovery: []contract.DiscoveryTag{{Path: "modules", Tag: "console", Phase: contract.PhaseDiscovery, Needs: "modules/console"}},
@@ -116,6 +116,20 @@ func TestModuleImages(t *testing.T) {
 	version.Links[0].Links, version.Links[1].Links = nil, nil
 	if diff := cmp.Diff(version, images(spec, "modules/console")[0]); diff != "" {
 		t.Errorf("without VEX (-want +got):\n%s", diff)
+	}
+}
+
+// A pinned tag that is a channel's name is carried once, as the channel.
+func TestPinnedModuleChannel(t *testing.T) {
+	cat := newCatalog().module("console", consoleChannels, consoleTags)
+	spec, _ := selectAll(t, cat, onlyModules(Policy{IncludeModules: []string{"console@=stable"}}))
+	if err := spec.Validate(); err != nil {
+		t.Errorf("the selection is not valid: %v", err)
+	}
+	for _, im := range images(spec, "modules/console/release") {
+		if im.Phase != contract.PhaseChannel || !strings.HasSuffix(im.Source, "/release:stable") {
+			t.Errorf("release:%s of phase %d comes from %s", im.Tag, im.Phase, im.Source)
+		}
 	}
 }
 

@@ -184,6 +184,20 @@ func TestLock(t *testing.T) {
 			holder.Close()
 		})
 	}
+	t.Run("writer behind a reader behind a killed writer", func(t *testing.T) {
+		write(t, filepath.Join(dir, "lock"), "process 1 on a host of long ago\n")
+		reader := openDir(t, dir, store.Shared)
+		asked, err := store.OpenDir(t.Context(), dir, store.Exclusive, store.OnWait(func(who string) {
+			if want := "a process that reads it"; who != want {
+				t.Errorf("the holder is %q, want %q", who, want)
+			}
+			reader.Close()
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked.Close()
+	})
 	t.Run("waiting ends with the context", func(t *testing.T) {
 		openDir(t, dir, store.Exclusive)
 		ctx, cancel := context.WithCancel(t.Context())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -63,10 +64,24 @@ func (r *receiver) blob(ctx context.Context, repo oci.Repository, desc oci.Descr
 		return err
 	}
 	counted := int64(0) // bytes of this blob that progress has been told of
-	return r.retry.do(ctx, r.log, string(desc.Digest), func() (bool, error) {
-		appended, err := r.receive(ctx, in, repo, desc, &counted)
-		return appended > 0, err
-	})
+	try := func() error {
+		return r.retry.do(ctx, r.log, string(desc.Digest), func() (bool, error) {
+			appended, err := r.receive(ctx, in, repo, desc, &counted)
+			return appended > 0, err
+		})
+	}
+	resumed := in.Held() != nil
+	err = try()
+	if !resumed || fault.KindOf(err) != fault.Protocol {
+		return err
+	}
+	// The bytes kept from an earlier run may be the wrong ones (a torn page
+	// after a power loss); the registry gets the benefit of the doubt, once.
+	r.log.Warn("a blob that was continued does not match; fetching it from its start", "blob", desc.Digest, "cause", err)
+	if _, err := in.CopyFrom(ctx, 0, strings.NewReader("")); err != nil {
+		return err
+	}
+	return try()
 }
 
 // receive is one try: it asks for what is missing and commits.

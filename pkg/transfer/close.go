@@ -237,6 +237,7 @@ func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, erro
 		Archives:  slices.Clone(sel.Archives),
 		Discovery: slices.Clone(sel.Discovery),
 	}
+	k.skipNeedy()
 	var err error
 	if c.Images, err = oneOwner(k.images); err != nil {
 		return contract.Contents{}, err
@@ -249,6 +250,21 @@ func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, erro
 		return contract.Contents{}, fmt.Errorf("closing the selection: %w", err)
 	}
 	return c, nil
+}
+
+// skipNeedy skips the images that need one which was skipped.
+func (k *closing) skipNeedy() {
+	have := map[string]bool{}
+	for _, f := range k.images {
+		have[f.Path+":"+f.Tag] = true
+	}
+	k.images = slices.DeleteFunc(k.images, func(f found) bool {
+		if f.Needs == "" || have[f.Needs] {
+			return false
+		}
+		k.skipped = append(k.skipped, contract.Skipped{Source: f.Source, Path: f.Path, Tag: f.Tag, Reason: f.Reason + "; the source does not have " + f.Needs})
+		return true
+	})
 }
 
 // oneOwner keeps one image a target tag: the selected one before those found

@@ -230,21 +230,14 @@ func tagsInFile(link contract.Link, from linkOrigin) ([]target, error) {
 // namedTagsInFile takes a flat object of name to tag; numbers are tags too, all
 // else is passed over (S1.6.2).
 func namedTagsInFile(link contract.Link, from linkOrigin) ([]target, error) {
-	var values map[string]any
-	dec := json.NewDecoder(strings.NewReader(string(from.file)))
-	dec.UseNumber()
-	if err := dec.Decode(&values); err != nil {
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(from.file, &values); err != nil {
 		return nil, fmt.Errorf("%s: want an object of names and tags: %w", link.File, err)
 	}
 	var out []target
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		var tag string
-		switch v := values[name].(type) {
-		case string:
-			tag = v
-		case json.Number:
-			tag = wholeNumber(v)
-		default:
+		tag, ok := tagOf(values[name])
+		if !ok {
 			continue
 		}
 		if !oci.ValidTag(tag) || !oci.ValidPath(name) {
@@ -255,12 +248,17 @@ func namedTagsInFile(link contract.Link, from linkOrigin) ([]target, error) {
 	return out, nil
 }
 
-// wholeNumber prints a JSON number without decimals: 5 and 5.0 are "5".
-func wholeNumber(n json.Number) string {
-	if f, err := n.Float64(); err == nil {
-		return fmt.Sprintf("%.0f", f)
+// tagOf reads a string, or a number without its decimals: 5 and 5.0 are "5".
+func tagOf(value json.RawMessage) (string, bool) {
+	var text string
+	if json.Unmarshal(value, &text) == nil {
+		return text, true
 	}
-	return n.String()
+	var number float64
+	if json.Unmarshal(value, &number) == nil {
+		return fmt.Sprintf("%.0f", number), true
+	}
+	return "", false
 }
 
 // attachedTags derives tags from the image (S1.7.1).

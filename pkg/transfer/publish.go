@@ -22,18 +22,22 @@ import (
 // Publisher writes Contents to a target and proves that they stand there.
 //
 // Order is everything (promise 6): blobs, then child manifests, then tags by
-// phase; no tag is written before all tags of lower phases. A tag that already
-// has the right digest costs one HEAD and no write, so a second run writes
-// nothing, and immutable tags are no trouble (Q24).
+// phase; no tag is written before all tags of lower phases. What stands there
+// already is asked for and not written, so a second run writes nothing, and
+// immutable tags are no trouble (Q24).
 type Publisher struct {
 	Target   registry.Target
 	Content  store.Reader
 	Root     oci.Repository // where the contents' path "" lands
 	Prefixes []Prefix       // applied to paths before they are joined to Root
-	Parallel int            // requests at a time, at least 1
-	Retry    Retry
-	Log      *slog.Logger
-	Progress progress.Tracker
+	// TrustTags takes the word of a tag that has the right digest already for
+	// all that is below it. Else every blob and child is asked for, and what a
+	// target has lost is sent again.
+	TrustTags bool
+	Parallel  int // requests at a time, at least 1
+	Retry     Retry
+	Log       *slog.Logger
+	Progress  progress.Tracker
 }
 
 // Prefix maps the repositories at and below From to To: with modules to
@@ -96,10 +100,19 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	if err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
-	for _, step := range []func(context.Context, []tagTask) error{run.blobs, run.children, run.tags} {
-		if err := step(ctx, missing); err != nil {
-			return contract.ReceiptSpec{}, run.figures, err
-		}
+	p.Progress.AddImages(int64(len(tasks) - len(missing)))
+	below := tasks
+	if p.TrustTags {
+		below = missing
+	}
+	if err := run.blobs(ctx, below); err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	if err := run.children(ctx, below); err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	if err := run.tags(ctx, missing); err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.Phase("reading back")
 	receipt, err := run.readBack(ctx, tasks)
@@ -224,7 +237,7 @@ func (p *publishing) blobs(ctx context.Context, tasks []tagTask) error {
 		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Digest, b.Digest))
 	})
 	p.Progress.Phase("sending blobs")
-	p.Progress.SetTotal(total, int64(len(tasks)))
+	p.Progress.SetTotal(total, p.figures.Tags)
 	crew := p.crew(ctx)
 	for _, desc := range descs {
 		crew.run(string(desc.Digest), func(ctx context.Context) error {

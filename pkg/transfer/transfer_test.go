@@ -631,3 +631,94 @@ func TestLinksOfAnIndex(t *testing.T) {
 		t.Errorf("%d manifests, want the index with both children, and the part", len(c.Manifests))
 	}
 }
+
+// A channel must not announce a version that the source does not have.
+func TestCloseSkipsWhatNeedsASkipped(t *testing.T) {
+	b := newBench(t)
+	b.src.PutImage("m/release", "stable", layer("x", "1"))
+	b.src.PutImage("m/release", "beta", layer("x", "1"))
+	b.src.PutImage("m", "v2", layer("x", "2"))
+	image := func(source, path, tag, needs string, optional bool) contract.SelectedImage {
+		return contract.SelectedImage{Source: source, Archive: "images", Path: path, Tag: tag, Needs: needs, Optional: optional, Reason: "r"}
+	}
+	st := b.open()
+	defer st.Close()
+	c, err := b.close(st, contract.SelectionSpec{
+		Vendor: "test", Archives: []contract.Archive{{Name: "images"}},
+		Images: []contract.SelectedImage{
+			image(b.ref("m", "v1"), "m", "v1", "", true),
+			image(b.ref("m", "v2"), "m", "v2", "", true),
+			image(b.ref("m/release", "stable"), "m/release", "stable", "m:v1", false),
+			image(b.ref("m/release", "beta"), "m/release", "beta", "m:v2", false),
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"m/release:beta", "m:v2"}, targets(c)); diff != "" {
+		t.Errorf("images (-want +got):\n%s", diff)
+	}
+	if len(c.Skipped) != 2 {
+		t.Errorf("skipped %v, want the version and its channel", c.Skipped)
+	}
+}
+
+// A target that lost a blob below a tag gets it again, unless tags are trusted.
+func TestPublishRepairs(t *testing.T) {
+	b := newBench(t)
+	target := registrytest.Start(t, registrytest.New())
+	p, c := b.publishTo(target)
+	if _, _, err := p.Publish(t.Context(), &c); err != nil {
+		t.Fatal(err)
+	}
+	manifests, blobs := c.Graph().Closure(c.Images[0].Digest)
+	repo := strings.TrimSuffix("mirror/dkp/"+c.Images[0].Path, "/")
+	target.Delete(repo, string(blobs[0]))
+	if len(manifests) > 1 {
+		target.Delete(repo, string(manifests[0].Digest))
+	}
+	p.TrustTags = true
+	if _, _, err := p.Publish(t.Context(), &c); err != nil {
+		t.Fatal(err)
+	}
+	if target.Has(repo, blobs[0]) {
+		t.Fatal("a run that trusts tags looked at blobs: the check below proves nothing")
+	}
+	p.TrustTags = false
+	_, figures, err := p.Publish(t.Context(), &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !target.Has(repo, blobs[0]) || figures.TagsWritten != 0 {
+		t.Errorf("the blob is back: %v; %d tags were written, want none", target.Has(repo, blobs[0]), figures.TagsWritten)
+	}
+}
+
+// Bytes kept from an earlier run that turn out to be wrong are dropped, and the
+// blob comes from its start.
+func TestDownloadDropsWrongHeldBytes(t *testing.T) {
+	b := newBench(t)
+	big := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
+	b.src.PutImage("a", "v1", big)
+	st := b.open()
+	defer st.Close()
+	c, err := b.close(st, contract.SelectionSpec{Vendor: "test", Archives: []contract.Archive{{Name: "images"}},
+		Images: []contract.SelectedImage{{Source: b.ref("a", "v1"), Archive: "images", Path: "a", Tag: "v1", Reason: "r"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := st.Ingest(t.Context(), oci.Descriptor{Digest: oci.DigestOf(big), Size: int64(len(big))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.CopyFrom(t.Context(), 0, strings.NewReader("torn page")); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	if _, err := b.download(st, &c, progress.None()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Stat(oci.DigestOf(big)); err != nil {
+		t.Errorf("the blob is not in the store: %v", err)
+	}
+}

@@ -44,7 +44,7 @@ func (e *explorer) readChannels(ctx context.Context, component string, repo oci.
 			known[desc.Digest] = r
 		}
 		out = append(out, contract.CatalogChannel{Component: component, Name: name, Version: r.Version, Suspended: r.Suspend})
-		e.log.InfoContext(ctx, "channel read", "channel", ref.String(), "version", r.Version)
+		e.log.DebugContext(ctx, "channel read", "channel", ref.String(), "version", r.Version)
 	}
 	return out, nil
 }

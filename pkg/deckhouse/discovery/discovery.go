@@ -98,15 +98,16 @@ func (e *explorer) platform(ctx context.Context) error {
 	row := contract.CatalogRepository{Component: deckhouse.ComponentPlatform, Role: deckhouse.RoleReleaseChannel}
 	if e.scope.Releases() {
 		var err error
-		if row.Tags, err = e.tags(ctx, releases); err != nil {
+		if row.Tags, row.Listed, err = e.tags(ctx, releases); err != nil {
 			return err
 		}
-		row.Listed = true
 	}
 	channels, err := e.readChannels(ctx, row.Component, releases)
 	if err != nil {
 		return err
 	}
+	// Without channels there is no such repository, and the empty list is all.
+	row.Listed = row.Listed || e.scope.Releases() && len(channels) == 0
 	for _, c := range channels {
 		if !deckhouse.IsVersion(c.Version) {
 			return fault.Newf(fault.Protocol, releases.WithTag(c.Name).String(), "the channel points at %q, which is not a version", c.Version)
@@ -141,7 +142,7 @@ func (e *explorer) pinned(ctx context.Context) error {
 
 // catalogue returns the modules that the policy wants looked at.
 func (e *explorer) catalogue(ctx context.Context) ([]string, error) {
-	tags, err := e.tags(ctx, e.layout.Modules())
+	tags, _, err := e.tags(ctx, e.layout.Modules()) // S5.6.1: a missing catalogue is an empty one
 	if err != nil {
 		return nil, err
 	}
@@ -154,21 +155,23 @@ func (e *explorer) catalogue(ctx context.Context) ([]string, error) {
 func (e *explorer) module(ctx context.Context, name string) error {
 	wanted, needChannels, needVersions := e.scope.Module(name)
 	component := deckhouse.ComponentModule(name)
+	var channels []contract.CatalogChannel
 	if wanted && needChannels {
 		repo := e.layout.ModuleRelease(name)
-		channels, err := e.readChannels(ctx, component, repo)
-		if err != nil {
+		var err error
+		if channels, err = e.readChannels(ctx, component, repo); err != nil {
 			return moduleHint(name, err)
 		}
 		e.add(repo, contract.CatalogRepository{Component: component, Role: deckhouse.RoleReleaseChannel}, channels)
 	}
 	if wanted && needVersions {
 		repo := e.layout.Module(name)
-		tags, err := e.tags(ctx, repo)
+		tags, listed, err := e.tags(ctx, repo)
 		if err != nil {
 			return err
 		}
-		e.add(repo, contract.CatalogRepository{Component: component, Role: deckhouse.RoleMain, Tags: tags, Listed: true}, nil)
+		listed = listed || len(channels) == 0
+		e.add(repo, contract.CatalogRepository{Component: component, Role: deckhouse.RoleMain, Tags: tags, Listed: listed}, nil)
 	}
 	return nil
 }
@@ -182,15 +185,16 @@ func moduleHint(name string, err error) error {
 	return fault.New(fault.Protocol, "", err).Hint("tell the module's publisher, or leave it out with --exclude-module %s", name)
 }
 
-// tags lists a repository; one that does not exist has none.
-func (e *explorer) tags(ctx context.Context, repo oci.Repository) ([]string, error) {
-	tags, err := e.src.Tags(ctx, repo)
+// tags lists a repository. A 404 says that there is no such repository, or, of a
+// proxy, that it has no list; the caller knows which by what else it found there.
+func (e *explorer) tags(ctx context.Context, repo oci.Repository) (tags []string, listed bool, err error) {
+	tags, err = e.src.Tags(ctx, repo)
 	if errors.Is(err, fault.NotFound) {
-		e.log.InfoContext(ctx, "no such repository", "repository", repo.String())
-		return nil, nil
+		e.log.DebugContext(ctx, "no tag list", "repository", repo.String())
+		return nil, false, nil
 	}
-	e.log.InfoContext(ctx, "tags listed", "repository", repo.String(), "tags", len(tags))
-	return tags, err
+	e.log.DebugContext(ctx, "tags listed", "repository", repo.String(), "tags", len(tags))
+	return tags, err == nil, err
 }
 
 // add notes a repository and the channels found in it, which are tags of it.

@@ -380,3 +380,26 @@ func FuzzParseRelease(f *testing.F) {
 		}
 	})
 }
+
+// A registry that serves channels but no tag lists is a proxy: its empty answer
+// must not pass for a complete list.
+func TestNoTagListIsNoEmptyList(t *testing.T) {
+	s := edition(t)
+	s.Inject(registrytest.Fault{Kind: registrytest.KindTags, Match: func(r *http.Request) bool {
+		return !strings.HasSuffix(r.URL.Path, "/modules/tags/list")
+	}, Status: 404, Times: registrytest.Always})
+	spec, err := s.discover(t, deckhouse.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for _, r := range spec.Repositories {
+		_, path, _ := strings.Cut(r.Repository, root)
+		listed[path] = r.Listed
+	}
+	for path, want := range map[string]bool{"/release-channel": false, "/modules/console": false, "/modules/announced-only": true, "/modules": true} {
+		if listed[path] != want {
+			t.Errorf("%s counts as listed: %v, want %v", path, listed[path], want)
+		}
+	}
+}

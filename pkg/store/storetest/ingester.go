@@ -30,6 +30,7 @@ func Ingester(t *testing.T, open func(t *testing.T, dir string) store.Ingester) 
 		{"resume from a smaller start", resumeSmallerStart},
 		{"held whole needs no body", heldWhole},
 		{"damaged held bytes", damagedHeld},
+		{"start over after held bytes", startOver},
 		{"start behind the held bytes", startBehindHeld},
 		{"body too long", bodyTooLong},
 		{"body too short", bodyTooShort},
@@ -283,6 +284,22 @@ func damagedHeld(t *testing.T, b *bench) {
 	b.put(content)
 	b.sync()
 	wantBlob(t, b, oci.DigestOf(content), content)
+}
+
+// startOver: when the peer begins anew, nothing of the held bytes stays, and
+// wrong bytes are the peer's fault alone.
+func startOver(t *testing.T, b *bench) {
+	content, other := Content(70_000), Content(70_000)
+	other[0] ^= 1
+	b.leave(describe(content), other[:50_000])
+	b.leave(describe(content), content[:20_000])
+	b.reopen()
+	b.wantHeld(describe(content), content[:20_000])
+	ing := b.ingest(describe(content))
+	defer ing.Close()
+	_, err := ing.CopyFrom(t.Context(), 0, bytes.NewReader(other))
+	b.must(err)
+	b.wantKind(ing.Commit(t.Context()), fault.Protocol)
 }
 
 // leaveUnchecked is leave, for bytes that the ingest itself may refuse.
