@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"ferry/cmd/internal/content"
 	"ferry/pkg/bundle"
@@ -86,18 +87,18 @@ func (f *flags) verify(ctx context.Context, s *stage.Session, src *source) (cont
 // source tells a bundle of ours, which says itself what it must hold, from
 // archives that another tool made.
 func (f *flags) source() (*source, error) {
-	if len(f.Paths) == 1 {
-		if info, err := os.Stat(f.Paths[0]); err == nil && info.IsDir() {
-			doc, text, err := bundle.ReadDocument(f.Paths[0])
-			if err == nil {
-				return ours(f.Paths[0], doc, text)
-			}
-			if fault.KindOf(err) != fault.NotFound {
-				return nil, err
-			}
-		}
+	dir, found, err := bundle.Find(f.Paths)
+	if dir == "" || !slices.ContainsFunc(f.Paths, isDir) {
+		return imported(dir, found, err) // single archives, of whatever bundle
 	}
-	return imported(f.Paths)
+	doc, text, docErr := bundle.ReadDocument(dir)
+	if fault.KindOf(docErr) == fault.NotFound {
+		return imported(dir, found, err)
+	}
+	if docErr != nil {
+		return nil, docErr
+	}
+	return ours(dir, doc, text)
 }
 
 func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
@@ -111,8 +112,12 @@ func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
 	}}, err
 }
 
-func imported(paths []string) (*source, error) {
-	dir, found, err := bundle.Find(paths)
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+func imported(dir string, found []bundle.Set, err error) (*source, error) {
 	if err != nil {
 		return nil, err
 	}

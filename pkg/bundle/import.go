@@ -38,10 +38,11 @@ type Set struct {
 	Files []string
 }
 
-// Find finds archives by the rules of S7.1: paths are one directory, or files
-// of one directory; any chunk stands for its whole set, and a whole archive
+// Find finds archives by the rules of S7.1: paths are a directory, files of one
+// directory, or both; any chunk stands for its whole set, and a whole archive
 // stands before chunks of the same name. All gaps between chunks are named at
-// once. The archives are sorted by name.
+// once. The archives are sorted by name. dir is told beside an error too, where
+// it is known.
 // Kinds: fault.Usage, fault.Damaged, fault.Local.
 func Find(paths []string) (dir string, found []Set, err error) {
 	dir, wanted, err := wantedArchives(paths)
@@ -70,15 +71,17 @@ func Find(paths []string) (dir string, found []Set, err error) {
 		problems = append(problems, err)
 	}
 	if len(found) == 0 {
-		return "", nil, fault.Newf(fault.Usage, dir, "there are no archives").
+		return dir, nil, fault.Newf(fault.Usage, dir, "there are no archives").
 			Hint("name the directory that holds the .tar or .chunk files")
 	}
 	return dir, found, errors.Join(problems...)
 }
 
-// wantedArchives splits paths into the directory and the archives; nil means
-// all of them.
+// wantedArchives splits paths into their directory and the archives; nil means
+// all of them, for then the directory itself is among the paths.
 func wantedArchives(paths []string) (dir string, wanted map[string]bool, err error) {
+	whole := false
+	wanted = map[string]bool{}
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if errors.Is(err, os.ErrNotExist) {
@@ -87,25 +90,28 @@ func wantedArchives(paths []string) (dir string, wanted map[string]bool, err err
 		if err != nil {
 			return "", nil, durable.Fault(path, err)
 		}
-		if info.IsDir() && len(paths) == 1 {
-			return path, nil, nil
+		at := filepath.Clean(path)
+		if info.IsDir() {
+			whole = true
+		} else {
+			archive, _, ok := archiveOf(filepath.Base(path))
+			if !ok {
+				return "", nil, fault.Newf(fault.Usage, path, "not an archive").
+					Hint("name a directory, or files that end in .tar or .tar.0000.chunk")
+			}
+			at, wanted[archive] = filepath.Dir(path), true
 		}
-		archive, _, ok := archiveOf(filepath.Base(path))
-		if info.IsDir() || !ok {
-			return "", nil, fault.Newf(fault.Usage, path, "not an archive").
-				Hint("name one directory, or files that end in .tar or .tar.0000.chunk")
-		}
-		if wanted != nil && filepath.Dir(path) != dir {
-			return "", nil, fault.Newf(fault.Usage, path, "not in the same directory as the archives before it").
+		if dir != "" && at != dir {
+			return "", nil, fault.Newf(fault.Usage, path, "not in %s, as what is named before it", dir).
 				Hint("put all archives into one directory")
 		}
-		if wanted == nil {
-			wanted = map[string]bool{}
-		}
-		dir, wanted[archive] = filepath.Dir(path), true
+		dir = at
 	}
-	if wanted == nil {
+	if dir == "" {
 		return "", nil, fault.Newf(fault.Usage, "", "no archives are named")
+	}
+	if whole {
+		return dir, nil, nil
 	}
 	return dir, wanted, nil
 }

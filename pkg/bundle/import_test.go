@@ -302,6 +302,7 @@ func TestFind(t *testing.T) {
 		want  []Set
 	}{
 		{"a directory", []string{dir}, []Set{a, b}},
+		{"a directory and a file in it", []string{filepath.Join(dir, "a.tar"), dir + "/"}, []Set{a, b}},
 		{"one file", []string{filepath.Join(dir, "a.tar")}, []Set{a}},
 		{"any chunk stands for the set", []string{filepath.Join(dir, "b.tar.0001.chunk")}, []Set{b}},
 		{"several files, one twice", []string{filepath.Join(dir, "b.tar.0001.chunk"), filepath.Join(dir, "a.tar"), filepath.Join(dir, "b.tar.0000.chunk")}, []Set{a, b}},
@@ -319,7 +320,7 @@ func TestFind(t *testing.T) {
 		{filepath.Join(dir, "nowhere.tar")},
 		{filepath.Join(dir, "platform.txt")},
 		{filepath.Join(dir, "dir.tar")}, // a directory without archives
-		{dir, filepath.Join(dir, "a.tar")},
+		{dir, filepath.Join(t.TempDir(), "a.tar")},
 		{filepath.Join(dir, "a.tar"), filepath.Join(t.TempDir(), "b.tar")},
 	} {
 		_, _, err := Find(paths)

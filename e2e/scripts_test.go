@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ferry/e2e/edition"
+	"ferry/pkg/oci"
+	"ferry/pkg/registry/registrytest"
+)
+
+// What d8's flags become: the scripts route, in every spelling that d8 accepts.
+func TestPullFlags(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	for _, tc := range []struct {
+		name  string
+		flags []string
+		want  []string // archives
+	}{
+		{"default", nil, []string{"installer.tar", "module-mod-00.tar", "platform.tar", "security.tar"}},
+		{"switches", []string{"--no-platform", "--no_modules", "--no-installer=true"}, []string{"security.tar"}},
+		{"switched off", []string{"--no-platform=false", "--no-security-db", "--no-modules", "--no-packages=false"}, []string{"installer.tar", "platform.tar"}},
+		{"short flags", []string{"-imod-00", "--no-platform", "--no-security-db", "--no-installer", "-c", "1"}, []string{"module-mod-00.tar.0000.chunk"}},
+		{"module wins over no-modules", []string{"--no-modules", "-i", "mod-00", "--no-platform", "--no-security-db", "--no-installer"}, []string{"module-mod-00.tar"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			disk := t.TempDir()
+			run(t, "", "ferry-pull", append([]string{"--source=" + src.Host + "/deckhouse/ee", "--insecure", disk}, tc.flags...)...)
+			var got []string
+			for name := range filesOf(t, disk) {
+				if strings.HasSuffix(name, ".tar") || strings.HasSuffix(name, ".chunk") {
+					got = append(got, name)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("archives %v, want %v", got, tc.want)
+			}
+			if _, err := os.Stat(filepath.Join(disk, ".tmp", "store")); err == nil {
+				t.Error("the store was left beside the finished bundle")
+			}
+		})
+	}
+}
+
+// What comes later, or cannot be, says so and exits with 64, before any work.
+func TestPullRefusesFlags(t *testing.T) {
+	for _, flags := range [][]string{
+		{"--include-package", "x"}, {"--exclude-package=x"}, {"--include-plugin", "x"}, {"--deckhouse-cli-tag", "v1"},
+		{"--proxy-registry"}, {"--gost-digest"}, {"--dry-run"}, {"--verbose-summary=true"},
+		{"--no-such-flag"}, {"--source"}, {"--force=perhaps"}, {"another-directory"},
+	} {
+		disk := t.TempDir()
+		r := try(t, "", "ferry-pull", append([]string{disk}, flags...)...)
+		if r.code != 64 || !strings.Contains(r.stderr, "ferry-pull: error:") || r.stdout != "" {
+			t.Errorf("%v: exit status %d, stdout %q, stderr %q", flags, r.code, r.stdout, r.stderr)
+		}
+		if entries, err := os.ReadDir(disk); err != nil || len(entries) > 0 {
+			t.Errorf("%v: work was begun: %v %v", flags, entries, err)
+		}
+	}
+}
+
+// S9 rows 52, 55 and 82: nothing that is not ours is removed, and foreign
+// archives are noticed before the download.
+func TestPullLeavesForeignFilesAlone(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	disk, precious := t.TempDir(), t.TempDir()
+	if err := os.Mkdir(filepath.Join(precious, "store"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(precious, "store", "thesis.txt"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{"--source", src.Host + "/deckhouse/ee", "--insecure", disk}
+	if r := try(t, "", "ferry-pull", append(flags, "--tmp-dir", precious, "--no-pull-resume")...); r.code != 64 {
+		t.Errorf("exit status %d for a directory that is no store\n%s", r.code, r.stderr)
+	}
+	if _, err := os.Stat(filepath.Join(precious, "store", "thesis.txt")); err != nil {
+		t.Errorf("a file of the user's is gone: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(disk, "platform.tar"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	src.Reset()
+	if r := try(t, "", "ferry-pull", flags...); r.code != 64 || len(src.Requests()) > 0 {
+		t.Errorf("exit status %d and %d requests for a directory with foreign archives\n%s", r.code, len(src.Requests()), r.stderr)
+	}
+	run(t, "", "ferry-pull", append(flags, "--force")...)
+	run(t, "", "ferry-unpack", disk)
+}
+
+// A pull that failed goes on: what is in the store is not asked for again.
+func TestPullContinues(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	disk := t.TempDir()
+	flags := []string{disk, "--source", src.Host + "/deckhouse/ee", "--insecure"}
+	src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 40, Status: 403, Times: registrytest.Always})
+	if r := try(t, "", "ferry-pull", flags...); r.code != 77 {
+		t.Fatalf("exit status %d, want 77\n%s", r.code, r.stderr)
+	}
+	src.Heal()
+	// discover reads release channels anew each time; all else is fetch's.
+	fetchedBlobs := func() map[string]bool {
+		whole := map[string]bool{}
+		for _, r := range src.Requests() {
+			if r.Kind == registrytest.KindBlob && r.Status == 200 && !strings.Contains(r.Repository, "release") &&
+				r.BytesOut == int64(len(src.Content(oci.Digest(r.Reference)))) {
+				whole[r.Reference] = true
+			}
+		}
+		return whole
+	}
+	before := fetchedBlobs()
+	if len(before) < 10 {
+		t.Fatalf("only %d blobs came before the failure: nothing is shown", len(before))
+	}
+	src.Reset()
+	run(t, "", "ferry-pull", flags...)
+	for digest := range fetchedBlobs() {
+		if before[digest] {
+			t.Errorf("blob %s was requested again", digest)
+		}
+	}
+}
+
+// The exit status of a push is that of the stage that failed, not of the one
+// that only missed its other end.
+func TestPushExitStatus(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	disk := packed(t, src.Host)
+	denied := registrytest.Start(t, registrytest.New(registrytest.WithBasicAuth("user", "secret")))
+	damaged := copyDir(t, disk)
+	if err := os.Truncate(filepath.Join(damaged, "platform.tar"), 1024); err != nil {
+		t.Fatal(err)
+	}
+	target := registrytest.Start(t, registrytest.New())
+	for _, tc := range []struct {
+		name string
+		args []string
+		want int
+	}{
+		{"no registry", []string{disk}, 64},
+		{"registry without a path", []string{disk, target.Host}, 64},
+		{"no archives", []string{t.TempDir(), target.Host + "/m"}, 64},
+		{"damaged archive", []string{damaged, target.Host + "/m"}, 65},
+		{"credentials", []string{disk, denied.Host + "/m"}, 77},
+		{"password without login", []string{disk, target.Host + "/m", "-p", "x"}, 64},
+		{"one archive", []string{"--file", filepath.Join(disk, "security.tar"), target.Host + "/m"}, 0},
+		{"login", []string{disk, denied.Host + "/m", "--registry-login", "user", "-psecret"}, 0},
+	} {
+		if r := try(t, "", "ferry-push", append(tc.args, "--insecure")...); r.code != tc.want {
+			t.Errorf("%s: exit status %d, want %d\n%s", tc.name, r.code, tc.want, r.stderr)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+# shellcheck shell=bash disable=SC2154,SC2034 # variables shared with the scripts
+# Reading of d8's command lines, for ferry-pull and ferry-push: sourced, with
+# $program set. It sets flag, inline, value and shifts. Flags come as "--flag value", "--flag=value", "--switch",
+# "--switch=false", "-x value" or "-xvalue", with _ for - in long names (S2.1.1).
+
+die() {
+  printf '%s: error: %s\n' "$program" "$1" >&2
+  [[ -z ${2:-} ]] || printf '%s: hint: %s\n' "$program" "$2" >&2
+  exit 64
+}
+
+# split WORD: sets flag, and inline when the word holds the flag's value too.
+split() {
+  unset inline
+  flag=$1
+  case $1 in
+  --*=*)
+    flag=${1%%=*}
+    inline=${1#*=}
+    ;;
+  --*) ;;
+  -??*)
+    flag=${1:0:2}
+    inline=${1:2}
+    inline=${inline#=}
+    ;;
+  esac
+  [[ $flag != --* ]] || flag=${flag//_/-}
+}
+
+# take WORDS...: sets value to the flag's, and shifts to the words it used.
+take() {
+  if [[ -n ${inline+set} ]]; then
+    value=$inline
+  else
+    (($# >= 2)) || die "$flag needs a value"
+    value=$2
+    shifts=2
+  fi
+}
+
+# on: whether the switch is on; --switch=false turns it off.
+on() {
+  case ${inline-true} in
+  true | 1 | t | T | TRUE | True) return 0 ;;
+  false | 0 | f | F | FALSE | False) return 1 ;;
+  *) die "$flag is a switch, and $inline neither true nor false" ;;
+  esac
+}
+
+# The stages beside a checkout's scripts, or on the PATH where they are installed.
+find_stages() {
+  local here=$1
+  [[ ! -x $here/../bin/ferry-fetch ]] || PATH=$here/../bin:$PATH
+  command -v ferry-fetch >/dev/null || die "ferry-fetch is not on the PATH" "run make install, or make build in a checkout"
+}
