@@ -40,8 +40,8 @@ func killAfter(t *testing.T, cmd *exec.Cmd, enough func() bool) bool {
 	return true
 }
 
-// visible lists the blobs that a store shows.
-func visible(t *testing.T, dir string, edition *edition.Edition, all []oci.Digest) map[string]bool {
+// visible lists those of all blobs that a store shows.
+func visible(t *testing.T, dir string, all []oci.Digest) map[string]bool {
 	t.Helper()
 	st, err := store.OpenDir(t.Context(), dir, store.Shared)
 	if err != nil {
@@ -88,7 +88,7 @@ func TestFetchKilled(t *testing.T) {
 	dir := t.TempDir()
 	killed := 0
 	for range 20 {
-		have := visible(t, dir, made, blobs)
+		have := visible(t, dir, blobs)
 		src.Reset()
 		after := random.IntN(len(requests)/4) + 1
 		if !killAfter(t, fetch(dir), func() bool { return len(src.Requests()) >= after }) {
@@ -98,7 +98,7 @@ func TestFetchKilled(t *testing.T) {
 		assertNotAgain(t, src, have)
 	}
 	t.Logf("killed %d times", killed)
-	have := visible(t, dir, made, blobs)
+	have := visible(t, dir, blobs)
 	src.Reset()
 	last := finish(t, fetch(dir))
 	if last.code != 0 {
