@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 
 	"ferry/cmd/internal/connect"
+	"ferry/cmd/internal/content"
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/progress"
 	"ferry/pkg/registry"
 	"ferry/pkg/stage"
 	"ferry/pkg/store"
@@ -17,8 +20,10 @@ import (
 )
 
 type flags struct {
-	Store string `required:"" placeholder:"DIR" help:"Keep content in DIR, a cache that serves many runs."`
-	Plan  bool   `help:"Write the Plan, the exact list of images and blobs with their sizes, and download none."`
+	Store  string `required:"" placeholder:"DIR" help:"Keep content in DIR, a cache that serves many runs."`
+	Plan   bool   `help:"Write the Plan, the exact list of images and blobs with their sizes, and download none."`
+	Verify bool   `help:"Hash everything that the store has before believing it, and fetch anew what is damaged."`
+	Prune  bool   `help:"When all is fetched, remove from the store what this run did not need."`
 	connect.SourceFlags
 }
 
@@ -28,7 +33,7 @@ Reads a Selection, follows what its images name, and downloads every distinct bl
     ferry-select -i catalog.json | ferry-fetch --store /var/ferry --plan -o plan.json
     ferry-fetch -i plan.json --store /var/ferry -o inventory.json
 
-A Plan is locked by digest: fetching it later brings exactly that, or fails. To see and verify what is in a store, use any tool that reads OCI layouts.
+A Plan is locked by digest: fetching it later brings exactly that, or fails.
 `
 
 func main() {
@@ -62,14 +67,15 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return fault.New(fault.Usage, "--store", err)
 	}
-	st, err := store.OpenDir(ctx, path, store.Exclusive, store.OnWait(func(holder string) {
-		s.Log.Info("waiting for another run that uses the store", "store", path, "holder", holder)
-	}))
+	st, err := content.OpenStore(ctx, s, path)
 	if err != nil {
 		return err
 	}
 	defer st.Close()
 	j.store = st
+	if err := f.verify(ctx, s, st); err != nil {
+		return err
+	}
 	if f.Plan {
 		return stage.Produce(ctx, s, stage.Product[contract.PlanSpec]{
 			Inputs: inputs,
@@ -87,6 +93,42 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 			return contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreLayout, Path: path}, Contents: contents}, err
 		},
 	})
+}
+
+// verify moves damaged blobs out of the way, where it is asked to look for them.
+func (f *flags) verify(ctx context.Context, s *stage.Session, st *store.Dir) error {
+	if !f.Verify {
+		return nil
+	}
+	s.Progress.Phase("verifying the store")
+	damaged, err := st.Verify(ctx, s.Progress.AddBytes)
+	if err != nil {
+		return err
+	}
+	for _, digest := range damaged {
+		s.Log.Warn("a stored blob is damaged and will be fetched anew", "blob", digest)
+		if err := st.Quarantine(digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prune removes what contents do not need, where that is wanted.
+func (f *flags) prune(ctx context.Context, s *stage.Session, st *store.Dir, contents *contract.Contents) error {
+	if !f.Prune {
+		return nil
+	}
+	keep := map[oci.Digest]bool{}
+	for _, m := range contents.Manifests {
+		keep[m.Digest] = true
+	}
+	for _, b := range contents.Blobs {
+		keep[b.Digest] = true
+	}
+	freed, err := st.Prune(ctx, keep)
+	s.Log.Info("removed from the store what this run did not need", "freed", progress.Size(freed))
+	return err
 }
 
 // job is what to fetch: a Selection to be closed, or a Plan's contents.
@@ -172,7 +214,10 @@ func (f *flags) download(ctx context.Context, s *stage.Session, j *job) (contrac
 	s.Count("bytesMissing", figures.MissingBytes)
 	s.Count("blobs", figures.Blobs)
 	s.Count("blobsMissing", figures.MissingBlobs)
-	return contents, err
+	if err != nil {
+		return contents, err
+	}
+	return contents, f.prune(ctx, s, j.store, &contents)
 }
 
 // complete tells why a kept Inventory is of no use any more.

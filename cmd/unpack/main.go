@@ -15,7 +15,6 @@ import (
 	"ferry/pkg/deckhouse"
 	"ferry/pkg/fault"
 	"ferry/pkg/stage"
-	"ferry/pkg/store"
 	"ferry/pkg/transfer"
 )
 
@@ -146,7 +145,7 @@ func (f *flags) copy(ctx context.Context, s *stage.Session, inventory contract.I
 	if err != nil {
 		return inventory, err
 	}
-	to, err := store.OpenDir(ctx, path, store.Exclusive)
+	to, err := content.OpenStore(ctx, s, path)
 	if err != nil {
 		return inventory, err
 	}

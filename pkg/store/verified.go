@@ -111,5 +111,5 @@ func (v *verified) Seek(offset int64, whence int) (int64, error) {
 
 func (v *verified) damaged(cause error) error {
 	return fault.New(fault.Damaged, string(v.desc.Digest), fmt.Errorf("the stored blob is damaged: %w", cause)).
-		Hint("copy the archive again from its origin, or verify the store and fetch what is damaged anew")
+		Hint("an archive: copy it again from where it came from; a store: run ferry-fetch --verify, which fetches anew what is damaged")
 }

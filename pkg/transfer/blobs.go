@@ -182,7 +182,7 @@ func readSmall(content store.Reader, digest oci.Digest) ([]byte, error) {
 		return nil, fault.New(fault.Local, string(digest), err)
 	}
 	if oci.DigestOf(body) != digest {
-		return nil, fault.Newf(fault.Damaged, string(digest), "the content kept under this digest has another one")
+		return nil, fault.Newf(fault.Damaged, string(digest), "the stored manifest is damaged").Hint("run ferry-fetch --verify, which fetches anew what is damaged")
 	}
 	return body, nil
 }

@@ -32,8 +32,9 @@ type Retry struct {
 	Delay, MaxDelay time.Duration
 }
 
-// DefaultRetry rides out a registry's restart of about half a minute.
-var DefaultRetry = Retry{Attempts: 6, Delay: time.Second, MaxDelay: 15 * time.Second}
+// DefaultRetry repeats what the registry client, which repeats single requests,
+// has given up: together they ride out a registry's restart of half a minute.
+var DefaultRetry = Retry{Attempts: 3, Delay: 2 * time.Second, MaxDelay: 15 * time.Second}
 
 // do calls op until it succeeds, fails for good, or the attempts are used up.
 // op reports whether it got further than the call before; then the count
@@ -72,6 +73,10 @@ func (r Retry) do(ctx context.Context, log *slog.Logger, what string, op func() 
 // ten thousand times.
 const maxFailures = 20
 
+// maxTransient is how many of them may be failures that no repeating healed:
+// then the other side is down, and each further item would take as long to fail.
+const maxTransient = 4
+
 // crew runs work items, at most limit at a time, and keeps going when single
 // items fail, so that one run shows every cause. Denied, Local and Cancelled
 // end it at once: the others would fail in the same way.
@@ -81,8 +86,9 @@ type crew struct {
 	slots  chan struct{}
 	group  errgroup.Group
 
-	mu       sync.Mutex
-	failures []error
+	mu        sync.Mutex
+	failures  []error
+	transient int
 }
 
 func newCrew(ctx context.Context, limit int) *crew {
@@ -130,8 +136,12 @@ func (c *crew) record(item string, err error) {
 		return
 	}
 	c.failures = append(c.failures, fault.About(item, err))
-	switch kind := fault.KindOf(err); {
-	case kind == fault.Denied, kind == fault.Local, kind == fault.Cancelled, len(c.failures) >= maxFailures:
+	kind := fault.KindOf(err)
+	if kind == fault.Transient || kind == fault.RateLimited {
+		c.transient++
+	}
+	if kind == fault.Denied || kind == fault.Local || kind == fault.Cancelled ||
+		c.transient >= maxTransient || len(c.failures) >= maxFailures {
 		c.cancel()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"ferry/pkg/bundle"
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/stage"
 	"ferry/pkg/store"
 )
 
@@ -26,11 +27,15 @@ func Open(ctx context.Context, loc contract.StoreLocation) (Reader, error) {
 	if loc.Type == contract.StoreArchives {
 		return bundle.Open(loc.Path, loc.Archives)
 	}
-	st, err := store.OpenDir(ctx, loc.Path, store.Shared)
-	if fault.KindOf(err) == fault.NotFound {
-		return nil, fault.New(fault.Damaged, "Inventory", err).Hint("an Inventory is of use only where its store is; run fetch here")
-	}
-	return st, err
+	return store.OpenDir(ctx, loc.Path, store.Shared)
+}
+
+// OpenStore opens the store at path for writing, and tells a person who waits
+// for another run what they wait for.
+func OpenStore(ctx context.Context, s *stage.Session, path string) (*store.Dir, error) {
+	return store.OpenDir(ctx, path, store.Exclusive, store.OnWait(func(holder string) {
+		s.Log.Info("waiting for another run that uses the store", "store", path, "holder", holder)
+	}))
 }
 
 // CheckFiles tells whether the files of archives are in dir with their sizes:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -328,6 +329,10 @@ func chunksMayPass(method string, status int) bool {
 	return true
 }
 
+// visiblePause is how long a pause must be for a person to be told of it; a run
+// that is silent for minutes looks hung.
+const visiblePause = 4 * time.Second
+
 // retry waits for the next try of req, or ends the operation.
 func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, retryAfter string) (*http.Response, bool, error) {
 	asked := parseRetryAfter(retryAfter, time.Now())
@@ -340,6 +345,11 @@ func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, 
 	if !ok {
 		return nil, false, op.fail(cause)
 	}
+	level := slog.LevelDebug
+	if pause >= visiblePause {
+		level = slog.LevelWarn
+	}
+	t.opts.Log.Log(req.Context(), level, "trying again", "host", t.self.host, "in", pause.Round(100*time.Millisecond), "cause", cause)
 	if err := sleep(req.Context(), pause); err != nil {
 		return nil, false, op.fail(networkFault(op, err))
 	}
