@@ -66,9 +66,8 @@ func goldenSource(t *testing.T) string {
 
 // The same source and the same flags give the same tags as d8's pull and push,
 // but for what ferry does on purpose in another way: attestations are looked for
-// under both names that an image can have (S1.7.3), and a pinned pull carries no
-// channel that it does not hold (S3.6.7). Packages and plugins are not pulled
-// yet and left out of the comparison.
+// under both names that an image can have (S1.7.3). Packages and plugins are not
+// pulled yet and left out of the comparison.
 func TestGoldenPull(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
@@ -91,9 +90,6 @@ func TestGoldenPull(t *testing.T) {
 			run(t, "", "ferry-push", disk, target.Host+"/mirror/dkp", "--insecure")
 
 			want, _ := recorded(t, name)
-			if name == "d8-pinned-stable" {
-				delete(want, "release-channel:lts")
-			}
 			for tag := range want {
 				if strings.HasPrefix(tag, "packages/") || strings.HasPrefix(tag, "deckhouse-cli/") {
 					delete(want, tag)
