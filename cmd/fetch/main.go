@@ -120,11 +120,8 @@ func (f *flags) prune(ctx context.Context, s *stage.Session, st *store.Dir, cont
 		return nil
 	}
 	keep := map[oci.Digest]bool{}
-	for _, m := range contents.Manifests {
-		keep[m.Digest] = true
-	}
-	for _, b := range contents.Blobs {
-		keep[b.Digest] = true
+	for _, p := range contents.Parts() {
+		keep[p.Digest] = true
 	}
 	freed, err := st.Prune(ctx, keep)
 	s.Log.Info("removed from the store what this run did not need", "freed", progress.Size(freed))
@@ -225,13 +222,8 @@ func complete(st *store.Dir, path string, doc *contract.Inventory) error {
 	if doc.Spec.Store.Type != contract.StoreLayout || doc.Spec.Store.Path != path {
 		return fmt.Errorf("it is of the store %s", doc.Spec.Store.Path)
 	}
-	for _, m := range doc.Spec.Contents.Manifests {
-		if _, err := st.Stat(m.Digest); err != nil {
-			return err
-		}
-	}
-	for _, b := range doc.Spec.Contents.Blobs {
-		if _, err := st.Stat(b.Digest); err != nil {
+	for _, p := range doc.Spec.Contents.Parts() {
+		if _, err := st.Stat(p.Digest); err != nil {
 			return err
 		}
 	}

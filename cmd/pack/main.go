@@ -51,11 +51,7 @@ func main() {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
-	in, err := s.Input(ctx)
-	if err != nil {
-		return err
-	}
-	inventory, err := stage.Decode[contract.InventorySpec](*in)
+	inventory, _, err := stage.DecodeInput[contract.InventorySpec](ctx, s)
 	if err != nil {
 		return err
 	}

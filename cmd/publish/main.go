@@ -55,11 +55,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
-	in, err := s.Input(ctx)
-	if err != nil {
-		return err
-	}
-	inventory, err := stage.Decode[contract.InventorySpec](*in)
+	inventory, in, err := stage.DecodeInput[contract.InventorySpec](ctx, s)
 	if err != nil {
 		return err
 	}

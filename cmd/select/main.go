@@ -50,11 +50,7 @@ type choice struct {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
-	in, err := s.Input(ctx)
-	if err != nil {
-		return err
-	}
-	catalog, err := stage.Decode[contract.CatalogSpec](*in)
+	catalog, in, err := stage.DecodeInput[contract.CatalogSpec](ctx, s)
 	if err != nil {
 		return err
 	}

@@ -138,39 +138,47 @@ func (c *Contents) Validate() error {
 	return validDiscovery(c.Discovery, owner)
 }
 
+// Part is a manifest or blob of Contents.
+type Part struct {
+	oci.Descriptor        // a blob's media type is not known
+	Repository     string // as in Manifest
+	Manifest       bool
+}
+
+// Parts lists all content: manifests, then blobs.
+func (c *Contents) Parts() []Part {
+	parts := make([]Part, 0, len(c.Manifests)+len(c.Blobs))
+	for _, m := range c.Manifests {
+		parts = append(parts, Part{oci.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size}, m.Repository, true})
+	}
+	for _, b := range c.Blobs {
+		parts = append(parts, Part{oci.Descriptor{Digest: b.Digest, Size: b.Size}, b.Repository, false})
+	}
+	return parts
+}
+
 // validSizes checks every manifest and blob and returns size by digest.
 func (c *Contents) validSizes() (map[oci.Digest]int64, error) {
 	sizes := map[oci.Digest]int64{}
-	add := func(where string, d oci.Digest, size int64, repository string) error {
+	for _, p := range c.Parts() {
+		where := fmt.Sprintf("contents: %.80q", p.Digest)
 		switch {
-		case !d.Valid():
-			return fmt.Errorf("%s: %q is not a sha256 digest", where, d)
-		case size < 0:
-			return fmt.Errorf("%s: size %d", where, size)
+		case !p.Digest.Valid():
+			return nil, fmt.Errorf("%s is not a sha256 digest", where)
+		case p.Size < 0:
+			return nil, fmt.Errorf("%s has size %d", where, p.Size)
+		case p.Manifest && !oci.IsManifest(p.MediaType):
+			return nil, fmt.Errorf("%s: %q is not a manifest's media type", where, p.MediaType)
 		}
-		if repository != "" {
-			if _, err := oci.ParseRepository(repository); err != nil {
-				return fmt.Errorf("%s: %w", where, err)
+		if p.Repository != "" {
+			if _, err := oci.ParseRepository(p.Repository); err != nil {
+				return nil, fmt.Errorf("%s: %w", where, err)
 			}
 		}
-		if _, ok := sizes[d]; ok {
-			return fmt.Errorf("%s: %s stands twice", where, d)
+		if _, ok := sizes[p.Digest]; ok {
+			return nil, fmt.Errorf("%s stands twice", where)
 		}
-		sizes[d] = size
-		return nil
-	}
-	for i, m := range c.Manifests {
-		if err := add(fmt.Sprintf("contents.manifests[%d]", i), m.Digest, m.Size, m.Repository); err != nil {
-			return nil, err
-		}
-		if !oci.IsManifest(m.MediaType) {
-			return nil, fmt.Errorf("contents.manifests[%d]: %q is not a manifest's media type", i, m.MediaType)
-		}
-	}
-	for i, b := range c.Blobs {
-		if err := add(fmt.Sprintf("contents.blobs[%d]", i), b.Digest, b.Size, b.Repository); err != nil {
-			return nil, err
-		}
+		sizes[p.Digest] = p.Size
 	}
 	return sizes, nil
 }

@@ -36,6 +36,16 @@ func Decode[S any, P contract.SpecOf[S]](in Input) (*contract.Document[S], error
 	return doc, in.damaged(err)
 }
 
+// DecodeInput is Input and Decode, for commands that read one kind.
+func DecodeInput[S any, P contract.SpecOf[S]](ctx context.Context, s *Session) (*contract.Document[S], *Input, error) {
+	in, err := s.Input(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	doc, err := Decode[S, P](*in)
+	return doc, in, err
+}
+
 func (in Input) damaged(err error) error {
 	if err == nil {
 		return nil

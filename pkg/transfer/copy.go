@@ -14,14 +14,14 @@ import (
 // machine, durably, hashing every byte. What the store has is not copied again.
 // Kinds: fault.Damaged where from has other bytes than c says, Local, Cancelled.
 func Copy(ctx context.Context, c *contract.Contents, from store.Reader, to store.Ingester, tracker progress.Tracker) error {
-	all := descriptors(c)
+	parts := c.Parts()
 	var total int64
-	for _, d := range all {
-		total += d.Size
+	for _, p := range parts {
+		total += p.Size
 	}
 	tracker.SetTotal(total, int64(len(c.Images)))
-	for _, desc := range all {
-		if err := copyBlob(ctx, desc, from, to, tracker); err != nil {
+	for _, p := range parts {
+		if err := copyBlob(ctx, p.Descriptor, from, to, tracker); err != nil {
 			return err
 		}
 	}
@@ -30,18 +30,6 @@ func Copy(ctx context.Context, c *contract.Contents, from store.Reader, to store
 	}
 	tracker.AddImages(int64(len(c.Images)))
 	return nil
-}
-
-// descriptors lists all content of c.
-func descriptors(c *contract.Contents) []oci.Descriptor {
-	var all []oci.Descriptor
-	for _, m := range c.Manifests {
-		all = append(all, oci.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size})
-	}
-	for _, b := range c.Blobs {
-		all = append(all, oci.Descriptor{Digest: b.Digest, Size: b.Size})
-	}
-	return all
 }
 
 func copyBlob(ctx context.Context, desc oci.Descriptor, from store.Reader, to store.Ingester, tracker progress.Tracker) error {

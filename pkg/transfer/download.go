@@ -35,13 +35,6 @@ type Downloaded struct {
 	MissingBlobs, MissingBytes int64 // what the store did not have
 }
 
-// item is content to be had: a manifest or a blob.
-type item struct {
-	desc     oci.Descriptor
-	repo     string
-	manifest bool
-}
-
 // Download makes the store hold everything that c lists, durably. What has
 // arrived stays when it fails; the next call continues there.
 func (d *Downloader) Download(ctx context.Context, c *contract.Contents) (Downloaded, error) {
@@ -57,12 +50,12 @@ func (d *Downloader) Download(ctx context.Context, c *contract.Contents) (Downlo
 	done := d.imageCounter(c, missing)
 	r := &receiver{source: d.Source, store: d.Store, retry: d.Retry, log: d.Log, progress: d.Progress}
 	crew := newCrew(ctx, d.Parallel)
-	for _, it := range missing {
-		crew.run(it.repo+"@"+string(it.desc.Digest), func(ctx context.Context) error {
-			if err := r.item(ctx, it); err != nil {
+	for _, p := range missing {
+		crew.run(p.Repository+"@"+string(p.Digest), func(ctx context.Context) error {
+			if err := r.part(ctx, p); err != nil {
 				return err
 			}
-			done(it.desc.Digest)
+			done(p.Digest)
 			return nil
 		})
 	}
@@ -76,48 +69,41 @@ func (d *Downloader) Download(ctx context.Context, c *contract.Contents) (Downlo
 	return figures, d.Store.Sync(ctx)
 }
 
-func (r *receiver) item(ctx context.Context, it item) error {
-	if it.repo == "" {
-		return fault.Newf(fault.Damaged, string(it.desc.Digest), "the store does not have it, and the document does not say where it can be read")
+func (r *receiver) part(ctx context.Context, p contract.Part) error {
+	if p.Repository == "" {
+		return fault.Newf(fault.Damaged, string(p.Digest), "the store does not have it, and the document does not say where it can be read")
 	}
-	repo, err := oci.ParseRepository(it.repo)
+	repo, err := oci.ParseRepository(p.Repository)
 	if err != nil {
-		return fault.New(fault.Damaged, it.repo, err)
+		return fault.New(fault.Damaged, p.Repository, err)
 	}
-	if it.manifest {
-		_, _, err := r.manifest(ctx, repo, it.desc.Digest)
+	if p.Manifest {
+		_, _, err := r.manifest(ctx, repo, p.Digest)
 		return err
 	}
-	return r.blob(ctx, repo, it.desc)
+	return r.blob(ctx, repo, p.Descriptor)
 }
 
 // missing lists what the store lacks, the largest first, so that the last
 // minutes are not one worker on one big layer.
-func (d *Downloader) missing(c *contract.Contents) ([]item, Downloaded, error) {
-	var all []item
-	for _, m := range c.Manifests {
-		all = append(all, item{oci.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size}, m.Repository, true})
-	}
-	for _, b := range c.Blobs {
-		all = append(all, item{oci.Descriptor{Digest: b.Digest, Size: b.Size}, b.Repository, false})
-	}
+func (d *Downloader) missing(c *contract.Contents) ([]contract.Part, Downloaded, error) {
 	var figures Downloaded
-	var missing []item
+	var missing []contract.Part
 	r := &receiver{store: d.Store}
-	for _, it := range all {
+	for _, p := range c.Parts() {
 		figures.Blobs++
-		figures.Bytes += it.desc.Size
-		ok, err := r.has(it.desc)
+		figures.Bytes += p.Size
+		ok, err := r.has(p.Descriptor)
 		if err != nil {
 			return nil, figures, err
 		}
 		if !ok {
 			figures.MissingBlobs++
-			figures.MissingBytes += it.desc.Size
-			missing = append(missing, it)
+			figures.MissingBytes += p.Size
+			missing = append(missing, p)
 		}
 	}
-	slices.SortStableFunc(missing, func(a, b item) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
+	slices.SortStableFunc(missing, func(a, b contract.Part) int { return cmp.Compare(b.Size, a.Size) })
 	return missing, figures, nil
 }
 
@@ -135,14 +121,14 @@ func (d *Downloader) checkSpace(need int64) error {
 
 // imageCounter returns a function to be told of each arrived digest; it tells
 // progress of the images that are complete with it.
-func (d *Downloader) imageCounter(c *contract.Contents, missing []item) func(oci.Digest) {
+func (d *Downloader) imageCounter(c *contract.Contents, missing []contract.Part) func(oci.Digest) {
 	type image struct {
 		tags int64        // tags that name it
 		left atomic.Int64 // digests still to arrive
 	}
 	waiting := map[oci.Digest][]*image{}
-	for _, it := range missing {
-		waiting[it.desc.Digest] = nil
+	for _, p := range missing {
+		waiting[p.Digest] = nil
 	}
 	tags := map[oci.Digest]int64{}
 	for _, im := range c.Images {
