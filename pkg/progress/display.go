@@ -44,7 +44,12 @@ type view interface {
 // begins its lines, for several stages of a pipe share one stderr.
 func New(mode Mode, out io.Writer, program string) *Display {
 	d := &Display{out: out}
-	d.render = func(s state) []byte { return []byte(program + ": " + s.line() + "\n") }
+	d.render = func(s state) []byte {
+		if s.done && s.bytes == 0 && s.images == 0 {
+			return nil // a sum of nothing tells nobody anything
+		}
+		return []byte(program + ": " + s.line() + "\n")
+	}
 	switch mode {
 	case Bar:
 		d.view = &barView{out: out, program: program}

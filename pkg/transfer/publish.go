@@ -75,9 +75,9 @@ type publishing struct {
 
 	mu      sync.Mutex
 	figures Published
-	// refused is set when the registry would not mount; it is not asked
-	// again (Q5).
-	refused bool
+	// refusals counts the mounts in a row that the registry would not do;
+	// after a few it is not asked again (Q5).
+	refusals int
 }
 
 // Publish makes every tag of c stand at the target and returns what was read
@@ -280,13 +280,15 @@ func (p *publishing) place(ctx context.Context, desc oci.Descriptor, repo oci.Re
 	return p.upload(ctx, desc, repo)
 }
 
+const maxRefusals = 3
+
 // mount is an optimisation only: whatever goes wrong with it, the blob is sent
 // (Q5).
 func (p *publishing) mount(ctx context.Context, desc oci.Descriptor, repo, from oci.Repository) (bool, error) {
 	p.mu.Lock()
-	refused := p.refused
+	refusals := p.refusals
 	p.mu.Unlock()
-	if refused {
+	if refusals >= maxRefusals {
 		return false, nil
 	}
 	mounted, err := p.Target.MountBlob(ctx, repo, desc, from)
@@ -296,10 +298,11 @@ func (p *publishing) mount(ctx context.Context, desc oci.Descriptor, repo, from 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil || !mounted {
-		p.refused = true
-		p.Log.Debug("the registry does not mount across repositories; blobs are sent to each", "cause", err)
+		p.refusals++
+		p.Log.Debug("the registry would not mount; the blob is sent", "blob", desc.Digest, "repository", repo, "cause", err)
 		return false, nil
 	}
+	p.refusals = 0
 	p.figures.BlobsMounted++
 	return true, nil
 }
