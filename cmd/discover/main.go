@@ -31,7 +31,7 @@ type flags struct {
 const description = `
 Reads tag lists and release channels of a source registry, and writes a Catalog: what there is. ferry-select decides over it what to carry, without a network.
 
-The deckhouse flags that say what to carry are those of ferry-select. Here they only narrow where to look: a Catalog made without them is complete.
+The deckhouse flags that say what to carry are those of ferry-select. Here they only narrow where to look: a Catalog made without them tells all but whether a pinned tag is there.
 
     ferry-discover deckhouse --source registry.deckhouse.ru/deckhouse/ee -o catalog.json
     ferry-discover generic images.txt | ferry-select | ferry-fetch --store /var/ferry | ferry-pack /media/disk

@@ -21,9 +21,9 @@ import (
 
 type flags struct {
 	Store  string `required:"" placeholder:"DIR" help:"Keep content in DIR, a cache that serves many runs."`
-	Plan   bool   `help:"Write the Plan, the exact list of images and blobs with their sizes, and download none."`
-	Verify bool   `help:"Hash everything that the store has before believing it, and fetch anew what is damaged."`
-	Prune  bool   `help:"When all is fetched, remove from the store what this run did not need."`
+	Plan   bool   `xor:"plan" help:"Write the Plan, the exact list of images and blobs with their sizes. Nothing is downloaded but manifests, and the layers that name further images."`
+	Verify bool   `help:"Hash everything that the store has before believing it, and fetch anew what is damaged and needed."`
+	Prune  bool   `xor:"plan" help:"When all is fetched, remove from the store what this run did not need."`
 	connect.SourceFlags
 }
 
@@ -80,14 +80,16 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		return stage.Produce(ctx, s, stage.Product[contract.PlanSpec]{
 			Inputs: inputs,
 			Make: func(ctx context.Context) (contract.PlanSpec, error) {
-				contents, err := f.close(ctx, s, j)
+				contents, err := f.contents(ctx, s, j)
 				return contract.PlanSpec{Contents: contents}, err
 			},
 		})
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
 		Inputs: inputs,
-		Valid:  func(_ context.Context, doc *contract.Inventory) error { return complete(st, path, doc) },
+		Valid: func(_ context.Context, doc *contract.Inventory) error {
+			return content.CheckStore(doc, path, st)
+		},
 		Make: func(ctx context.Context) (contract.InventorySpec, error) {
 			contents, err := f.download(ctx, s, j)
 			return contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreLayout, Path: path}, Contents: contents}, err
@@ -162,17 +164,17 @@ func (f *flags) read(in *stage.Input) (*job, error) {
 	return &job{selection: &selection.Spec, host: connect.HostOf(references)}, nil
 }
 
-// close returns the contents of the job, closing the Selection if there is one.
-func (f *flags) close(ctx context.Context, s *stage.Session, j *job) (contract.Contents, error) {
+// contents are those of the Plan, or of the Selection when it is closed.
+func (f *flags) contents(ctx context.Context, s *stage.Session, j *job) (contract.Contents, error) {
 	client, err := f.Client(s, j.host)
 	if err != nil {
 		return contract.Contents{}, err
 	}
 	defer client.Close()
-	return f.closeWith(ctx, s, j, client)
+	return f.contentsFrom(ctx, s, j, client)
 }
 
-func (f *flags) closeWith(ctx context.Context, s *stage.Session, j *job, source registry.Source) (contract.Contents, error) {
+func (f *flags) contentsFrom(ctx context.Context, s *stage.Session, j *job, source registry.Source) (contract.Contents, error) {
 	if j.selection == nil {
 		return j.contents, nil
 	}
@@ -198,7 +200,7 @@ func (f *flags) download(ctx context.Context, s *stage.Session, j *job) (contrac
 		return contract.Contents{}, err
 	}
 	defer client.Close()
-	contents, err := f.closeWith(ctx, s, j, client)
+	contents, err := f.contentsFrom(ctx, s, j, client)
 	if err != nil {
 		return contents, err
 	}
@@ -215,17 +217,4 @@ func (f *flags) download(ctx context.Context, s *stage.Session, j *job) (contrac
 		return contents, err
 	}
 	return contents, f.prune(ctx, s, j.store, &contents)
-}
-
-// complete tells why a kept Inventory is of no use any more.
-func complete(st *store.Dir, path string, doc *contract.Inventory) error {
-	if doc.Spec.Store.Type != contract.StoreLayout || doc.Spec.Store.Path != path {
-		return fmt.Errorf("it is of the store %s", doc.Spec.Store.Path)
-	}
-	for _, p := range doc.Spec.Contents.Parts() {
-		if _, err := st.Stat(p.Digest); err != nil {
-			return err
-		}
-	}
-	return nil
 }

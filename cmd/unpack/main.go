@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"ferry/pkg/deckhouse"
 	"ferry/pkg/fault"
 	"ferry/pkg/stage"
+	"ferry/pkg/store"
 	"ferry/pkg/transfer"
 )
 
@@ -26,7 +28,7 @@ type flags struct {
 const description = `
 Reads every byte of a bundle and compares it with what bundle.json says: each file's digest, each blob's, and that everything an image refers to is there. Nothing is written to disk, unless --to is given: ferry-publish and ferry-pack read the archives in place.
 
-Archives without a bundle.json are taken for a bundle that d8 mirror made, and verified as far as they describe themselves.
+Single files, and directories without bundle.json, are taken for archives that d8 mirror made, and verified as far as they describe themselves.
 
     ferry-unpack /media/disk | ferry-publish registry.closed.example/deckhouse
     ferry-unpack /media/disk | ferry-pack /media/dvd --chunk-size 4.7GB
@@ -47,7 +49,7 @@ func main() {
 // source is a set of archives to be verified.
 type source struct {
 	dir    string
-	inputs []contract.Input
+	inputs []contract.Input // none for archives without a document
 	// verify reads all of it and returns the files and what they hold.
 	verify func(context.Context, *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error)
 }
@@ -59,11 +61,34 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
 		Inputs: src.inputs,
-		Valid: func(_ context.Context, doc *contract.Inventory) error {
-			return content.CheckFiles(doc.Spec.Store.Path, doc.Spec.Store.Archives)
-		},
-		Make: func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
+		Valid:  func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
+		Make:   func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
 	})
+}
+
+// valid tells why a kept Inventory is of no use any more. Archives that no
+// document describes can change without anybody noticing, so they are always
+// read anew.
+func (f *flags) valid(ctx context.Context, src *source, doc *contract.Inventory) error {
+	if len(src.inputs) == 0 {
+		return errors.New("only reading the archives tells what they hold")
+	}
+	if f.To != "" {
+		path, err := filepath.Abs(f.To)
+		if err != nil {
+			return err
+		}
+		st, err := store.OpenDir(ctx, path, store.Shared)
+		if err != nil {
+			return err
+		}
+		defer st.Close()
+		return content.CheckStore(doc, path, st)
+	}
+	if doc.Spec.Store.Path != src.dir {
+		return fmt.Errorf("it is of %s", doc.Spec.Store.Path)
+	}
+	return content.CheckFiles(src.dir, doc.Spec.Store.Archives)
 }
 
 func (f *flags) verify(ctx context.Context, s *stage.Session, src *source) (contract.InventorySpec, error) {
@@ -123,15 +148,14 @@ func imported(dir string, found []bundle.Set, err error) (*source, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	inputs, err := stage.InputsOf(found)
-	return &source{dir, inputs, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error) {
-		s.Log.Info("there is no " + bundle.DocumentName + ": taking the archives for a bundle made by d8 mirror")
+	return &source{dir, nil, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error) {
+		s.Log.Info("taking the archives for ones that d8 mirror made: without a " + bundle.DocumentName + " they say themselves what they hold")
 		archives, contents, err := bundle.Import(ctx, dir, found, deckhouse.Imported{}, s.Progress)
 		if err != nil {
 			return nil, contract.Contents{}, err
 		}
 		return archives, *contents, nil
-	}}, err
+	}}, nil
 }
 
 // copy brings the content into a store and describes it there.

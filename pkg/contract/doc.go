@@ -14,8 +14,8 @@
 // the text names the document: sha256sum on the file gives it.
 //
 // To add a field: add it to the spec's struct with a json tag and a comment,
-// extend Validate if it can be wrong, run "make generate" for the schema, and
-// add it to the example in schemas/v1alpha1/examples.
+// extend Validate if it can be wrong and Normalize if it is a list, add it to the
+// example in schemas/v1alpha1/examples, and run "make generate" for the schema.
 //
 // The package imports the standard library and pkg/oci, nothing else.
 package contract

@@ -235,7 +235,7 @@ type ReportSpec struct {
 	Hint string `json:"hint,omitempty"`
 	// Items are the things that failed, each with its cause.
 	Items []ReportItem `json:"items"`
-	// Counters are figures of the run by name, such as "bytesDownloaded".
+	// Counters are figures of the run by name, such as "bytesMissing".
 	Counters []Counter `json:"counters"`
 }
 

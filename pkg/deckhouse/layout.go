@@ -2,7 +2,7 @@
 // images a policy wants. Select decides offline, over the Catalog that package
 // discovery makes; nothing here can reach a network.
 //
-// Rules are cited by their numbers in the documented behaviour of d8 mirror.
+// Rules are cited by their numbers in docs/deckhouse.md.
 package deckhouse
 
 import (

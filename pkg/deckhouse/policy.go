@@ -36,8 +36,8 @@ type Policy struct {
 
 	// IncludeModules and ExcludeModules are lists of name[@constraint]; one
 	// of them may be given.
-	IncludeModules []string `json:"includeModules,omitempty"`
-	ExcludeModules []string `json:"excludeModules,omitempty"`
+	IncludeModules []string `json:"includeModule,omitempty"`
+	ExcludeModules []string `json:"excludeModule,omitempty"`
 	// ModulesPathSuffix is where the modules are below the source: "" is
 	// "modules", "/" the source itself (S1.2.1).
 	ModulesPathSuffix string `json:"modulesPathSuffix,omitempty"`
@@ -51,10 +51,10 @@ type Policy struct {
 	// NoPlatform, NoModules, NoSecurityDB and NoInstaller leave a part out.
 	NoPlatform   bool `json:"noPlatform,omitempty"`
 	NoModules    bool `json:"noModules,omitempty"`
-	NoSecurityDB bool `json:"noSecurityDB,omitempty"`
+	NoSecurityDB bool `json:"noSecurityDb,omitempty"`
 	NoInstaller  bool `json:"noInstaller,omitempty"`
 	// SkipVEX leaves attestations out.
-	SkipVEX bool `json:"skipVEX,omitempty"`
+	SkipVEX bool `json:"skipVexImages,omitempty"`
 }
 
 // policyLimit is the largest policy file, in bytes.

@@ -50,7 +50,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestReadPolicy(t *testing.T) {
-	got, err := ReadPolicy(strings.NewReader(`{"source":"h/e/ee","includeModules":["a@^1"],"noSecurityDB":true}` + "\n"))
+	got, err := ReadPolicy(strings.NewReader(`{"source":"h/e/ee","includeModule":["a@^1"],"noSecurityDb":true}` + "\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestReadPolicy(t *testing.T) {
 }
 
 func FuzzReadPolicy(f *testing.F) {
-	f.Add(`{"source":"h/e/ee","deckhouseTag":"stable","excludeModules":["a@=v1+lts"]}`)
+	f.Add(`{"source":"h/e/ee","deckhouseTag":"stable","excludeModule":["a@=v1+lts"]}`)
 	f.Add(`{"modulesPathSuffix":"/","includePlatform":"=v1.70.0"}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := ReadPolicy(strings.NewReader(text))

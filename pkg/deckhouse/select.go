@@ -84,7 +84,7 @@ func (s *selector) row(repo oci.Repository, listed bool) (contract.CatalogReposi
 	if !ok || listed && !row.Listed {
 		return row, fault.Newf(fault.Damaged, "Catalog", "it does not tell what %s holds", repo).
 			Hint("either the catalog was made with a narrower policy: run discover with the policy that select has; " +
-				"or the registry lists no tags there: name exact versions, as in --include-platform =v1.2.3 and --include-module name@=v1.2.3")
+				"or the registry lists no tags, as proxies do: then name one platform version, as in --deckhouse-tag v1.2.3, and leave modules out with --no-modules")
 	}
 	return row, nil
 }

@@ -138,6 +138,23 @@ func SubjectOf(err error) string {
 	return ""
 }
 
+// Heals reports whether the same request may succeed later, without anybody
+// doing anything about it.
+func Heals(err error) bool {
+	kind := KindOf(err)
+	return kind == Transient || kind == RateLimited
+}
+
+// Part turns the absence of a part of subject, an image that is there, into
+// Protocol: it must not count as the absence of the image, which may be
+// optional. Other errors pass unchanged.
+func Part(subject string, err error) error {
+	if KindOf(err) != NotFound {
+		return err
+	}
+	return Newf(Protocol, subject, "the source has the image, but not all of it: %v", err)
+}
+
 // HintOf returns the outermost advice that err carries, or "".
 func HintOf(err error) string {
 	for err != nil {

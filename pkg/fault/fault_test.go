@@ -41,6 +41,15 @@ func TestKindOfForeignErrors(t *testing.T) {
 	}
 }
 
+func TestPartOfAnImage(t *testing.T) {
+	if err := Part("h/a:v1", New(NotFound, "layer", nil)); KindOf(err) != Protocol || errors.Is(err, NotFound) {
+		t.Errorf("a missing part became %v of kind %v", err, KindOf(err))
+	}
+	if err := Part("h/a:v1", New(Denied, "layer", nil)); KindOf(err) != Denied {
+		t.Errorf("a refused part became %v of kind %v", err, KindOf(err))
+	}
+}
+
 func TestAboutKeepsTheKind(t *testing.T) {
 	err := About("h/a:v1", New(Denied, "token", errors.New("401")))
 	if KindOf(err) != Denied || SubjectOf(err) != "h/a:v1" {

@@ -132,10 +132,6 @@ func (s *Session) reads() string {
 	return strings.Join(names, " or ")
 }
 
-// ReadFile reads a document that another flag names.
-// Kinds: fault.Damaged where there is no file, Local.
-func (s *Session) ReadFile(path string) (*Input, error) { return s.remember(readFile(path)) }
-
 func readFile(path string) (*Input, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -64,7 +64,7 @@ func (o outcome) text() string {
 // finish ends the run: the document or the errors, the report, the status.
 func (s *Session) finish(ctx context.Context, err error) int {
 	s.display.Done()
-	if err == nil && !s.failed() {
+	if err == nil {
 		if err = s.deliver(ctx); err == nil {
 			return exitSuccess
 		}
@@ -77,7 +77,7 @@ func (s *Session) finish(ctx context.Context, err error) int {
 	return o.code
 }
 
-// judge sorts what err and Fail say. A signal explains what was cancelled, so
+// judge sorts what err says. A signal explains what was cancelled, so
 // only other failures are told beside it; and it decides the status, for
 // whatever else failed may have failed by it.
 func (s *Session) judge(ctx context.Context, err error) outcome {
@@ -85,9 +85,6 @@ func (s *Session) judge(ctx context.Context, err error) outcome {
 	for _, e := range flatten(err) {
 		all = append(all, failure{fault.SubjectOf(e), e})
 	}
-	s.mu.Lock()
-	all = append(all, s.failures...)
-	s.mu.Unlock()
 	if i, ok := interruptionOf(ctx); ok {
 		all = slices.DeleteFunc(all, func(f failure) bool { return fault.KindOf(f.err) == fault.Cancelled })
 		stopped := fault.New(fault.Cancelled, "", i).Hint("run the same command again; it continues where it stopped")

@@ -42,7 +42,7 @@ func Produce[S any, P contract.SpecOf[S]](ctx context.Context, s *Session, p Pro
 	}
 	// Work that was cut off must not pass for whole (S9 row 84), nor work
 	// with failed items.
-	if err := ctx.Err(); err != nil || s.failed() {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	data, err := contract.Encode[S, P](contract.New[S, P](s.Generator(), p.Inputs, spec))

@@ -26,7 +26,6 @@ type Session struct {
 
 	mu       sync.Mutex // guards what follows
 	inputs   []contract.Input
-	failures []failure
 	counters map[string]int64
 	document []byte // what goes to the output
 }
@@ -56,23 +55,7 @@ func (s *Session) Generator() string { return generator(s.env, s.cmd) }
 
 func generator(env Env, cmd Command) string { return cmd.program() + " " + env.Version }
 
-// Fail records that item, a reference, file or document, failed. The run goes
-// on, to find the others, and fails in the end whatever Run returns; so Run
-// need not return err again.
-func (s *Session) Fail(item string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failures = append(s.failures, failure{item, err})
-}
-
-// failed tells whether anything was recorded by Fail.
-func (s *Session) failed() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.failures) > 0
-}
-
-// Count adds n to a figure of the report, such as "bytesDownloaded".
+// Count adds n to a figure of the report, such as "bytesMissing".
 func (s *Session) Count(name string, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -415,9 +415,8 @@ func TestIncomplete(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		{"failed item", t.Context(), func(_ context.Context, s *Session) error {
-			s.Fail("a.example/b:c", fault.New(fault.Transient, "", errors.New("reset")))
-			return nil
+		{"failed item", t.Context(), func(context.Context, *Session) error {
+			return fault.About("a.example/b:c", fault.New(fault.Transient, "", errors.New("reset")))
 		}, 75, "ferry-select: error: a.example/b:c: reset\n"},
 		{"cancel that was overheard", stopped, func(context.Context, *Session) error {
 			stop(interruption{syscall.SIGINT})
@@ -481,15 +480,13 @@ func TestReport(t *testing.T) {
 			Stage: "select", ExitCode: 77, Error: "r.example: 401", Hint: "log in",
 			Items: []contract.ReportItem{{Item: "r.example", Kind: "denied", Cause: "r.example: 401", Hint: "log in"}},
 		}},
-		{"items", nil, func(_ context.Context, s *Session) error {
-			s.Fail("x:2", errors.New("odd"))
-			s.Fail("x:1", denied)
-			return nil
+		{"items", nil, func(context.Context, *Session) error {
+			return errors.Join(fault.About("x:2", errors.New("odd")), fault.About("x:1", denied))
 		}, contract.ReportSpec{
 			Stage: "select", ExitCode: 1, Error: "x:2: odd (and 1 more)",
 			Items: []contract.ReportItem{
-				{Item: "x:1", Kind: "denied", Cause: "r.example: 401", Hint: "log in"},
-				{Item: "x:2", Kind: "unclassified", Cause: "odd"},
+				{Item: "x:1", Kind: "denied", Cause: "x:1: r.example: 401", Hint: "log in"},
+				{Item: "x:2", Kind: "unclassified", Cause: "x:2: odd"},
 			},
 		}},
 		{"broken pipe", failingWriter{}, nil, contract.ReportSpec{
@@ -547,11 +544,12 @@ func TestReportCannotBeWritten(t *testing.T) {
 }
 
 func TestManyFailures(t *testing.T) {
-	many := func(_ context.Context, s *Session) error {
+	many := func(context.Context, *Session) error {
+		var errs []error
 		for i := range 27 {
-			s.Fail(fmt.Sprintf("image-%02d", i), fault.Newf(fault.Denied, "r.example", "401").Hint("log in"))
+			errs = append(errs, fault.About(fmt.Sprintf("image-%02d", i), fault.Newf(fault.Denied, "r.example", "401").Hint("log in")))
 		}
-		return nil
+		return errors.Join(errs...)
 	}
 	for _, flag := range []string{"", "--report=" + filepath.Join(t.TempDir(), "r.json")} {
 		c := copier{extra: many}

@@ -8,7 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -83,10 +85,10 @@ func GroupLimit(blobs int, bytes int64) Option {
 // conflicting mode, or ctx ends. Exclusive creates what is missing; Shared
 // reports fault.Damaged where there is no store. (It is not fault.NotFound: an
 // image may be skipped for that, and a missing store has all images missing.)
-// Kinds: fault.Damaged, Local, Cancelled.
-func OpenDir(ctx context.Context, path string, mode Lock, opts ...Option) (*Dir, error) {
+// Kinds: fault.Damaged, Usage, Local, Cancelled.
+func OpenDir(ctx context.Context, dir string, mode Lock, opts ...Option) (*Dir, error) {
 	d := &Dir{
-		path:       path,
+		path:       dir,
 		mode:       mode,
 		groupBlobs: defaultGroupBlobs,
 		groupBytes: defaultGroupBytes,
@@ -99,7 +101,10 @@ func OpenDir(ctx context.Context, path string, mode Lock, opts ...Option) (*Dir,
 		opt(d)
 	}
 	if mode == Exclusive {
-		if err := durable.MkdirAll(path, 0o755); err != nil {
+		if err := durable.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		if err := d.refuseForeign(); err != nil {
 			return nil, err
 		}
 	}
@@ -115,6 +120,29 @@ func OpenDir(ctx context.Context, path string, mode Lock, opts ...Option) (*Dir,
 		return nil, err
 	}
 	return d, nil
+}
+
+// refuseForeign keeps a store from settling between somebody's files, which a
+// later prune, or the removal of the store, would endanger.
+func (d *Dir) refuseForeign() error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return durable.Fault(d.path, err)
+	}
+	ours := []string{layoutName, indexName, path.Dir(blobsName), ingestName, damagedName, lockName}
+	for _, e := range entries {
+		if e.Name() == layoutName {
+			return nil
+		}
+	}
+	for _, e := range entries {
+		// What a killed first run left: directories and temporary files.
+		if !slices.Contains(ours, e.Name()) && !strings.HasPrefix(e.Name(), ".") {
+			return fault.Newf(fault.Usage, d.path, "it is no store, and holds other files, such as %s", e.Name()).
+				Hint("name an empty directory, or one that does not exist")
+		}
+	}
+	return nil
 }
 
 func (d *Dir) createLayout() error {

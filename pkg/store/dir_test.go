@@ -405,3 +405,27 @@ func FuzzIngest(f *testing.F) {
 		}
 	})
 }
+
+// A store does not settle between somebody's files, but takes over what a
+// killed first run of its own left.
+func TestOpenDirRefusesForeignFiles(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.OpenDir(t.Context(), dir, store.Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Close()
+	foreign := t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreign, "thesis.txt"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.OpenDir(t.Context(), foreign, store.Exclusive); fault.KindOf(err) != fault.Usage {
+		t.Errorf("got %v, want usage", err)
+	}
+	if _, err := os.Stat(filepath.Join(foreign, "blobs")); err == nil {
+		t.Error("a store was begun there all the same")
+	}
+}

@@ -38,6 +38,15 @@ func (r *receiver) has(desc oci.Descriptor) (bool, error) {
 	return true, nil
 }
 
+// present is has, and counts what need not be fetched any more.
+func (r *receiver) present(desc oci.Descriptor) (bool, error) {
+	ok, err := r.has(desc)
+	if ok {
+		r.progress.AddBytes(desc.Size)
+	}
+	return ok, err
+}
+
 func sizeError(desc oci.Descriptor, size int64) error {
 	return fault.Newf(fault.Protocol, string(desc.Digest), "a manifest says it has %d bytes, but it has %d", desc.Size, size)
 }
@@ -45,10 +54,7 @@ func sizeError(desc oci.Descriptor, size int64) error {
 // blob brings a blob into the store, unless it is there. An interrupted one is
 // continued behind the bytes that an earlier try, or an earlier process, kept.
 func (r *receiver) blob(ctx context.Context, repo oci.Repository, desc oci.Descriptor) error {
-	if ok, err := r.has(desc); ok || err != nil {
-		if ok {
-			r.progress.AddBytes(desc.Size)
-		}
+	if ok, err := r.present(desc); ok || err != nil {
 		return err
 	}
 	in, err := r.store.Ingest(ctx, desc)
@@ -57,10 +63,7 @@ func (r *receiver) blob(ctx context.Context, repo oci.Repository, desc oci.Descr
 	}
 	defer in.Close()
 	// Another run may have finished it while we waited for the ingest.
-	if ok, err := r.has(desc); ok || err != nil {
-		if ok {
-			r.progress.AddBytes(desc.Size)
-		}
+	if ok, err := r.present(desc); ok || err != nil {
 		return err
 	}
 	counted := int64(0) // bytes of this blob that progress has been told of
@@ -126,7 +129,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // manifest returns a manifest by digest, from the store if it is there, else
 // from the registry into the store.
 func (r *receiver) manifest(ctx context.Context, repo oci.Repository, digest oci.Digest) (oci.Descriptor, []byte, error) {
-	body, err := r.stored(digest)
+	body, err := readSmall(r.store, digest)
 	if err == nil {
 		m, err := oci.ParseManifest("", body)
 		if err != nil {
@@ -162,12 +165,7 @@ func (r *receiver) keep(ctx context.Context, desc oci.Descriptor, body []byte) e
 	return in.Commit(ctx)
 }
 
-// stored reads a small blob from the store and believes it when it hashes
-// right; a damaged one is NotFound, so that it is fetched again.
-func (r *receiver) stored(digest oci.Digest) ([]byte, error) {
-	return readSmall(r.store, digest)
-}
-
+// readSmall reads a stored manifest, and believes it when it hashes right.
 func readSmall(content store.Reader, digest oci.Digest) ([]byte, error) {
 	b, err := content.Open(digest)
 	if err != nil {

@@ -150,7 +150,7 @@ func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci
 	}
 	m, err := k.load(ctx, ref.Repository, digest)
 	if err != nil && ref.Digest == "" {
-		err = missingPart(err) // the tag is there, so the image is not absent
+		err = fault.Part(ref.String(), err) // the tag is there, so the image is not absent
 	}
 	return digest, m, err
 }
@@ -181,7 +181,7 @@ func (k *closing) require(ctx context.Context, repo oci.Repository, digest oci.D
 	}
 	m, err := k.load(ctx, repo, digest)
 	if err != nil {
-		return missingPart(err)
+		return fault.Part(repo.String(), err)
 	}
 	for _, child := range m.Manifests {
 		if err := k.require(ctx, repo, child.Digest, depth+1); err != nil {
@@ -189,15 +189,6 @@ func (k *closing) require(ctx context.Context, repo oci.Repository, digest oci.D
 		}
 	}
 	return nil
-}
-
-// missingPart keeps a lost child of a found image from counting as an absent
-// optional image: the image is there, but broken.
-func missingPart(err error) error {
-	if fault.KindOf(err) == fault.NotFound {
-		return fault.New(fault.Protocol, "", fmt.Errorf("a part of the image is missing at the source: %v", err))
-	}
-	return err
 }
 
 // note records a manifest and its blobs. The repository to read them from is

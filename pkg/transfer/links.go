@@ -74,7 +74,7 @@ func (k *closing) eachImage(ctx context.Context, repo oci.Repository, digest oci
 	for _, child := range m.Manifests {
 		manifest, err := k.load(ctx, repo, child.Digest)
 		if err != nil {
-			return missingPart(err)
+			return fault.Part(repo.String(), err)
 		}
 		if !oci.IsIndex(manifest.MediaType) && !hasFiles(manifest) {
 			continue // an attestation that a builder put beside the images
@@ -171,7 +171,7 @@ func (k *closing) read(ctx context.Context, repo oci.Repository, digest oci.Dige
 func (k *closing) openLayer(ctx context.Context, repo oci.Repository, desc oci.Descriptor) (io.ReadCloser, error) {
 	err := k.crew.slot(func() error {
 		if err := k.blob(ctx, repo, desc); err != nil {
-			return missingPart(err)
+			return fault.Part(repo.String(), err)
 		}
 		return k.store.Sync(ctx)
 	})

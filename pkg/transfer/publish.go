@@ -21,7 +21,7 @@ import (
 
 // Publisher writes Contents to a target and proves that they stand there.
 //
-// Order is everything (promise 6): blobs, then child manifests, then tags by
+// Order is everything: blobs, then child manifests, then tags by
 // phase; no tag is written before all tags of lower phases. What stands there
 // already is asked for and not written, so a second run writes nothing, and
 // immutable tags are no trouble (Q24).
@@ -101,14 +101,14 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.AddImages(int64(len(tasks) - len(missing)))
-	below := tasks
+	checked := tasks
 	if p.TrustTags {
-		below = missing
+		checked = missing
 	}
-	if err := run.blobs(ctx, below); err != nil {
+	if err := run.blobs(ctx, checked); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
-	if err := run.children(ctx, below); err != nil {
+	if err := run.children(ctx, checked); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	if err := run.tags(ctx, missing); err != nil {
@@ -160,7 +160,7 @@ func (p *Publisher) mapped(path string) string {
 	return path
 }
 
-func (p *publishing) crew(ctx context.Context) *crew { return newCrew(ctx, p.Parallel) }
+func (p *publishing) newCrew(ctx context.Context) *crew { return newCrew(ctx, p.Parallel) }
 
 func (p *publishing) try(ctx context.Context, what string, op func() error) error {
 	return p.Retry.do(ctx, p.Log, what, func() (bool, error) { return false, op() })
@@ -170,7 +170,7 @@ func (p *publishing) try(ctx context.Context, what string, op func() error) erro
 func (p *publishing) missing(ctx context.Context, tasks []tagTask) ([]tagTask, error) {
 	var mu sync.Mutex
 	var missing []tagTask
-	crew := p.crew(ctx)
+	crew := p.newCrew(ctx)
 	for _, t := range tasks {
 		crew.run(t.ref.String(), func(ctx context.Context) error {
 			var desc oci.Descriptor
@@ -238,7 +238,7 @@ func (p *publishing) blobs(ctx context.Context, tasks []tagTask) error {
 	})
 	p.Progress.Phase("sending blobs")
 	p.Progress.SetTotal(total, p.figures.Tags)
-	crew := p.crew(ctx)
+	crew := p.newCrew(ctx)
 	for _, desc := range descs {
 		crew.run(string(desc.Digest), func(ctx context.Context) error {
 			return p.spread(ctx, desc, wantedIn[desc.Digest])
@@ -336,7 +336,7 @@ func (p *publishing) upload(ctx context.Context, desc oci.Descriptor, repo oci.R
 // digest. Tags follow afterwards.
 func (p *publishing) children(ctx context.Context, tasks []tagTask) error {
 	repos, roots := byRepository(tasks)
-	crew := p.crew(ctx)
+	crew := p.newCrew(ctx)
 	for _, repo := range repos {
 		manifests, _ := p.graph.Closure(roots[repo]...)
 		needed := p.referenced(manifests)
@@ -387,7 +387,7 @@ func (p *publishing) tags(ctx context.Context, tasks []tagTask) error {
 		if n < 0 {
 			n = len(tasks)
 		}
-		crew := p.crew(ctx)
+		crew := p.newCrew(ctx)
 		for _, t := range tasks[:n] {
 			crew.run(t.ref.String(), func(ctx context.Context) error {
 				if err := p.put(ctx, t.ref, t.digest); err != nil {
@@ -447,7 +447,7 @@ func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Dige
 // gives its readers counts, not what it answered to the writer.
 func (p *publishing) readBack(ctx context.Context, tasks []tagTask) (contract.ReceiptSpec, error) {
 	receipt := contract.ReceiptSpec{Target: p.Root.String(), Tags: make([]contract.ReceiptTag, len(tasks))}
-	crew := p.crew(ctx)
+	crew := p.newCrew(ctx)
 	for i, t := range tasks {
 		crew.run(t.ref.String(), func(ctx context.Context) error {
 			var desc oci.Descriptor

@@ -179,7 +179,7 @@ func TestCloseFollowsLinks(t *testing.T) {
 	}
 }
 
-// S2 of the promises: a second run of the same selection gives the same text.
+// Same input, same bytes: a second run of the same selection gives the same text.
 func TestCloseIsDeterministic(t *testing.T) {
 	b := newBench(t)
 	sel := b.product()
@@ -432,7 +432,7 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// assertOrder checks promise 6 on the request log: phases of tags never go back.
+// assertOrder checks on the request log that tags come last: phases of tags never go back.
 func assertOrder(t *testing.T, requests []registrytest.Request, c contract.Contents) {
 	t.Helper()
 	phases := map[string]int{"mirror/dkp/modules:m": contract.PhaseDiscovery}

@@ -50,8 +50,7 @@ func (r Retry) do(ctx context.Context, log *slog.Logger, what string, op func() 
 			failed, delay = 0, r.Delay
 		}
 		failed++
-		kind := fault.KindOf(err)
-		if kind != fault.Transient && kind != fault.RateLimited || ctx.Err() != nil {
+		if !fault.Heals(err) || ctx.Err() != nil {
 			return err
 		}
 		if failed >= r.Attempts {
@@ -136,10 +135,10 @@ func (c *crew) record(item string, err error) {
 		return
 	}
 	c.failures = append(c.failures, fault.About(item, err))
-	kind := fault.KindOf(err)
-	if kind == fault.Transient || kind == fault.RateLimited {
+	if fault.Heals(err) {
 		c.transient++
 	}
+	kind := fault.KindOf(err)
 	if kind == fault.Denied || kind == fault.Local || kind == fault.Cancelled ||
 		c.transient >= maxTransient || len(c.failures) >= maxFailures {
 		c.cancel()

@@ -3,14 +3,12 @@ package content
 
 import (
 	"context"
-	"errors"
-	"io/fs"
+	"fmt"
 	"os"
 	"path/filepath"
 
 	"ferry/pkg/bundle"
 	"ferry/pkg/contract"
-	"ferry/pkg/fault"
 	"ferry/pkg/stage"
 	"ferry/pkg/store"
 )
@@ -38,17 +36,31 @@ func OpenStore(ctx context.Context, s *stage.Session, path string) (*store.Dir, 
 	}))
 }
 
+// CheckStore tells why a kept Inventory is not that of the store at path, or not
+// of use any more.
+func CheckStore(doc *contract.Inventory, path string, st store.Reader) error {
+	if doc.Spec.Store.Type != contract.StoreLayout || doc.Spec.Store.Path != path {
+		return fmt.Errorf("it is of %s", doc.Spec.Store.Path)
+	}
+	for _, p := range doc.Spec.Contents.Parts() {
+		if _, err := st.Stat(p.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // CheckFiles tells whether the files of archives are in dir with their sizes:
 // enough to believe a kept document, which was made when they were verified.
 func CheckFiles(dir string, archives []contract.ArchiveFiles) error {
 	for _, a := range archives {
 		for _, f := range a.Files {
 			info, err := os.Stat(filepath.Join(dir, f.Name))
-			if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() != f.Size {
-				return fault.Newf(fault.Damaged, f.Name, "it is gone, or of another size")
-			}
 			if err != nil {
 				return err
+			}
+			if info.Size() != f.Size {
+				return fmt.Errorf("%s has another size", f.Name)
 			}
 		}
 	}

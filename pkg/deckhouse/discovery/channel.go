@@ -60,7 +60,7 @@ func (e *explorer) readRelease(ctx context.Context, ref oci.Reference, desc oci.
 			Name: string(layer.Digest),
 			Open: func(ctx context.Context) (io.ReadCloser, error) {
 				blob, _, err := e.src.Blob(ctx, ref.Repository, layer, nil)
-				return blob, missingPart(ref, err)
+				return blob, fault.Part(ref.String(), err)
 			},
 		})
 	}
@@ -96,19 +96,10 @@ func (e *explorer) imageManifest(ctx context.Context, ref oci.Reference, desc oc
 		}
 		desc, body, err = e.src.Manifest(ctx, ref.Repository.WithDigest(manifest.Manifests[0].Digest))
 		if err != nil {
-			return nil, missingPart(ref, err)
+			return nil, fault.Part(ref.String(), err)
 		}
 	}
 	return nil, fault.Newf(fault.Protocol, ref.String(), "more than %d indexes lie in each other", maxDepth)
-}
-
-// missingPart keeps a hole in an image from being taken for the absence of the
-// image.
-func missingPart(ref oci.Reference, err error) error {
-	if errors.Is(err, fault.NotFound) {
-		return fault.Newf(fault.Protocol, ref.String(), "the source has the image but not all of it: %v", err)
-	}
-	return err
 }
 
 func parseRelease(content []byte) (release, error) {

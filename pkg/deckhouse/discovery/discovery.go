@@ -142,14 +142,34 @@ func (e *explorer) pinned(ctx context.Context) error {
 
 // catalogue returns the modules that the policy wants looked at.
 func (e *explorer) catalogue(ctx context.Context) ([]string, error) {
-	tags, _, err := e.tags(ctx, e.layout.Modules()) // S5.6.1: a missing catalogue is an empty one
+	tags, listed, err := e.tags(ctx, e.layout.Modules())
+	if err == nil && !listed {
+		listed, err = e.listsTags(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
 	e.add(e.layout.Modules(), contract.CatalogRepository{
-		Component: deckhouse.ComponentModules, Role: deckhouse.RoleCatalogue, Tags: tags, Listed: true,
+		Component: deckhouse.ComponentModules, Role: deckhouse.RoleCatalogue, Tags: tags, Listed: listed,
 	}, nil)
 	return deckhouse.ModuleNames(tags), nil
+}
+
+// listsTags tells whether the lack of one list means an absent repository, as of
+// an edition without modules (S5.6.1), or a registry that has no lists at all:
+// that one serves release channels and does not list them either.
+func (e *explorer) listsTags(ctx context.Context) (bool, error) {
+	releases := e.layout.ReleaseChannel()
+	if _, listed, err := e.tags(ctx, releases); listed || err != nil {
+		return listed, err
+	}
+	for _, channel := range deckhouse.Channels() {
+		_, err := e.src.Resolve(ctx, releases.WithTag(channel))
+		if !errors.Is(err, fault.NotFound) {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (e *explorer) module(ctx context.Context, name string) error {

@@ -381,25 +381,41 @@ func FuzzParseRelease(f *testing.F) {
 	})
 }
 
-// A registry that serves channels but no tag lists is a proxy: its empty answer
-// must not pass for a complete list.
+// A registry that serves channels but no tag lists is a proxy: its empty answers
+// must not pass for complete lists.
 func TestNoTagListIsNoEmptyList(t *testing.T) {
-	s := edition(t)
-	s.Inject(registrytest.Fault{Kind: registrytest.KindTags, Match: func(r *http.Request) bool {
-		return !strings.HasSuffix(r.URL.Path, "/modules/tags/list")
-	}, Status: 404, Times: registrytest.Always})
-	spec, err := s.discover(t, deckhouse.Policy{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	listed := map[string]bool{}
-	for _, r := range spec.Repositories {
-		_, path, _ := strings.Cut(r.Repository, root)
-		listed[path] = r.Listed
-	}
-	for path, want := range map[string]bool{"/release-channel": false, "/modules/console": false, "/modules/announced-only": true, "/modules": true} {
-		if listed[path] != want {
-			t.Errorf("%s counts as listed: %v, want %v", path, listed[path], want)
-		}
+	for _, tc := range []struct {
+		name    string
+		without func(path string) bool
+		want    map[string]bool
+	}{
+		{"no list at all", func(string) bool { return true },
+			map[string]bool{"/release-channel": false, "/modules": false}},
+		{"no list but the catalogue's", func(path string) bool { return path != "/modules" },
+			map[string]bool{"/release-channel": false, "/modules/console": false, "/modules/announced-only": true, "/modules": true}},
+		{"no catalogue (S5.6.1)", func(path string) bool { return path == "/modules" },
+			map[string]bool{"/release-channel": true, "/modules": true}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := edition(t)
+			s.Inject(registrytest.Fault{Kind: registrytest.KindTags, Match: func(r *http.Request) bool {
+				_, path, _ := strings.Cut(strings.TrimSuffix(r.URL.Path, "/tags/list"), root)
+				return tc.without(path)
+			}, Status: 404, Times: registrytest.Always})
+			spec, err := s.discover(t, deckhouse.Policy{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]bool{}
+			for _, r := range spec.Repositories {
+				_, path, _ := strings.Cut(r.Repository, root)
+				if r.Role != deckhouse.RoleReleaseChannel || path == "/release-channel" {
+					got[path] = r.Listed
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("what counts as listed (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
