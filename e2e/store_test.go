@@ -86,3 +86,24 @@ func TestKeep(t *testing.T) {
 		t.Errorf("%d stages had nothing to do, want 5:\n%s", n, r.stderr)
 	}
 }
+
+// A kept Inventory is that of one bundle: another one with the same file names,
+// as d8's are each month, is read anew.
+func TestUnpackKeepsOneBundle(t *testing.T) {
+	golden := filepath.Join("testdata", "golden")
+	keep := filepath.Join(t.TempDir(), "inventory.json")
+	first := run(t, "", "ferry-unpack", filepath.Join(golden, "d8-default"), "--keep", keep)
+	second := run(t, "", "ferry-unpack", filepath.Join(golden, "d8-pinned-stable"), "--keep", keep)
+	if first == second {
+		t.Error("another bundle gave the kept Inventory")
+	}
+	src, _ := source(t, edition.Tiny())
+	disk, a, b := packed(t, src.Host), t.TempDir(), t.TempDir()
+	keep = filepath.Join(t.TempDir(), "inventory.json")
+	for _, to := range []string{a, b, b} {
+		inventory := decode[contract.InventorySpec](t, run(t, "", "ferry-unpack", disk, "--to", to, "--keep", keep))
+		if inventory.Spec.Store.Path != to {
+			t.Errorf("copied to %s, the Inventory names %s", to, inventory.Spec.Store.Path)
+		}
+	}
+}
