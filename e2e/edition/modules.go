@@ -48,7 +48,7 @@ func moduleVersions(s shape) []moduleVersion {
 
 // modules puts the modules and the repository whose tags are their names. One
 // more name is announced that has no repositories at all; it must not become a
-// discovery tag (S9, row 54).
+// discovery tag (S9 row 54).
 func (w *writer) modules() {
 	for i := range w.opts.Modules {
 		name := fmt.Sprintf("mod-%02d", i)

@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"ferry/pkg/fault"
 )
 
@@ -83,7 +81,7 @@ type crew struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	slots  chan struct{}
-	group  errgroup.Group
+	items  sync.WaitGroup
 
 	mu        sync.Mutex
 	failures  []error
@@ -109,11 +107,10 @@ func (c *crew) slot(f func() error) error {
 
 // goUnlimited starts an item that takes slots itself.
 func (c *crew) goUnlimited(item string, f func(ctx context.Context) error) {
-	c.group.Go(func() error {
+	c.items.Go(func() {
 		if c.ctx.Err() == nil {
 			c.record(item, f(c.ctx))
 		}
-		return nil
 	})
 }
 
@@ -148,7 +145,7 @@ func (c *crew) record(item string, err error) {
 // wait returns when all items have ended, with all failures joined, or the
 // cause why parent was cancelled.
 func (c *crew) wait(parent context.Context) error {
-	_ = c.group.Wait() // items never return errors to the group
+	c.items.Wait()
 	c.cancel()
 	if err := parent.Err(); err != nil {
 		return context.Cause(parent)

@@ -118,7 +118,7 @@ func (e *explorer) platform(ctx context.Context) error {
 }
 
 // pinned looks for the pinned version or custom tag in the edition's root
-// (S3.8), under each spelling it may have (S9 row 66).
+// (S3.7.6), under each spelling it may have (S9 row 66).
 func (e *explorer) pinned(ctx context.Context) error {
 	candidates := e.scope.PinnedTags()
 	if len(candidates) == 0 {
