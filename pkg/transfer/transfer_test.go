@@ -719,3 +719,35 @@ func TestDownloadDropsWrongHeldBytes(t *testing.T) {
 		t.Errorf("the blob is not in the store: %v", err)
 	}
 }
+
+// N13: indexes in indexes end somewhere.
+func TestCloseBoundsNestedIndexes(t *testing.T) {
+	b := newBench(t)
+	inner := b.src.PutImage("m", "", layer("x", "1"))
+	for range maxDepth + 1 {
+		inner = b.src.PutManifest("m", "v1", oci.MediaTypeIndex, registrytest.IndexManifest(inner))
+	}
+	st := b.open()
+	defer st.Close()
+	_, err := b.close(st, contract.SelectionSpec{Vendor: "test", Archives: []contract.Archive{{Name: "images"}},
+		Images: []contract.SelectedImage{{Source: b.ref("m", "v1"), Archive: "images", Path: "m", Tag: "v1", Optional: true, Reason: "r"}}})
+	if fault.KindOf(err) != fault.Protocol || !strings.Contains(err.Error(), "nested") {
+		t.Errorf("got %v, want a refusal of the nesting", err)
+	}
+}
+
+// Q41: a name that no registry accepts is found before the first request.
+func TestPublishRefusesInvalidNames(t *testing.T) {
+	b := newBench(t)
+	target := registrytest.Start(t, registrytest.New())
+	for _, to := range []string{"My/Mods", "a//b", strings.Repeat("x", 300)} {
+		p, c := b.publishTo(target, Prefix{From: "modules", To: to})
+		if _, _, err := p.Publish(t.Context(), &c); fault.KindOf(err) != fault.Usage {
+			t.Errorf("%.20s: got %v, want usage", to, err)
+		}
+		p.Content.(*store.Dir).Close()
+	}
+	if n := len(target.Requests()); n > 0 {
+		t.Errorf("%d requests were made", n)
+	}
+}
