@@ -5,7 +5,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"ferry/e2e/edition"
 	"ferry/pkg/oci"
@@ -151,5 +153,32 @@ func TestPushExitStatus(t *testing.T) {
 		if r := try(t, "", "ferry-push", append(tc.args, "--insecure")...); r.code != tc.want {
 			t.Errorf("%s: exit status %d, want %d\n%s", tc.name, r.code, tc.want, r.stderr)
 		}
+	}
+}
+
+// SIGTERM to the script alone ends the stage that runs, and nothing goes on
+// without it.
+func TestPullTerminated(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 20, Stall: true, Times: registrytest.Always})
+	cmd := program(t, "ferry-pull", t.TempDir(), "--source", src.Host+"/deckhouse/ee", "--insecure")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < 20; {
+		n = src.Count(registrytest.KindBlob, "GET")
+		time.Sleep(time.Millisecond) // until the stall; nothing is asserted about time
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 143 {
+		t.Errorf("exit status %d, want 143", code)
+	}
+	if err := syscall.Kill(-cmd.Process.Pid, 0); err == nil {
+		t.Error("a stage still runs")
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 }

@@ -107,3 +107,20 @@ func TestUnpackKeepsOneBundle(t *testing.T) {
 		}
 	}
 }
+
+// A directory without bundle.json is not finished, whatever was kept elsewhere.
+func TestPackFinishesAKeptBundle(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	inventory, disk := fetched(t, src.Host, t.TempDir()), t.TempDir()
+	keep := filepath.Join(t.TempDir(), "bundle.json")
+	first := run(t, inventory, "ferry-pack", disk, "--keep", keep)
+	if err := os.Remove(filepath.Join(disk, "bundle.json")); err != nil {
+		t.Fatal(err)
+	}
+	if again := run(t, inventory, "ferry-pack", disk, "--keep", keep, "--force"); again != first {
+		t.Error("the second Bundle differs")
+	}
+	if _, err := os.Stat(filepath.Join(disk, "bundle.json")); err != nil {
+		t.Errorf("the directory is not finished: %v", err)
+	}
+}

@@ -48,6 +48,30 @@ on() {
   esac
 }
 
+# run STAGE...: runs a stage, so that a signal to this script alone reaches it
+# and it ends before the script does.
+children=()
+run() {
+  "$@" &
+  children=("$!")
+  await "$!"
+}
+
+# await PID: waits for a child, past signals, and returns its exit status.
+await() {
+  local code=0
+  wait "$1" || code=$?
+  while kill -0 "$1" 2>/dev/null; do
+    code=0
+    wait "$1" || code=$?
+  done
+  return "$code"
+}
+
+forward() { [[ -z ${children[*]} ]] || kill "-$1" "${children[@]}" 2>/dev/null || :; }
+trap 'forward TERM' TERM
+trap 'forward INT' INT
+
 # The stages beside a checkout's scripts, or on the PATH where they are installed.
 find_stages() {
   local here=$1

@@ -13,6 +13,7 @@ import (
 	"ferry/pkg/contract"
 	"ferry/pkg/deckhouse"
 	"ferry/pkg/deckhouse/discovery"
+	"ferry/pkg/fault"
 	"ferry/pkg/generic"
 	"ferry/pkg/stage"
 )
@@ -89,9 +90,12 @@ func (f *flags) generic(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
-	items, err := generic.ParseList(bytes.NewReader(list.Data))
+	items, err := generic.ParseList(bytes.NewReader(bytes.TrimPrefix(list.Data, []byte("\ufeff"))))
 	if err != nil {
 		return err
+	}
+	if len(items) == 0 {
+		return fault.Newf(fault.Usage, list.Name, "the list names no image")
 	}
 	lines := make([]string, len(items))
 	for i, item := range items {

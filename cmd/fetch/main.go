@@ -206,7 +206,7 @@ func (f *flags) download(ctx context.Context, s *stage.Session, j *job) (contrac
 	}
 	downloader := transfer.Downloader{
 		Source: client, Store: j.store, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
-		Log: s.Log, Progress: s.Progress, FreeBytes: j.store.FreeBytes,
+		Log: s.Log, Progress: s.Progress, FreeBytes: j.store.Room,
 	}
 	figures, err := downloader.Download(ctx, &contents)
 	s.Count("bytes", figures.Bytes)

@@ -65,6 +65,10 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 			if !reflect.DeepEqual(doc.Spec.Contents, inventory.Spec.Contents) {
 				return errors.New("it holds other images")
 			}
+			// bundle.json is the mark of a finished directory.
+			if written, _, err := bundle.ReadDocument(f.Dir); err != nil || !reflect.DeepEqual(written, doc) {
+				return errors.New("the directory does not hold it, or is not finished")
+			}
 			return content.CheckFiles(f.Dir, doc.Spec.Archives)
 		},
 		Make: func(ctx context.Context) (contract.BundleSpec, error) {

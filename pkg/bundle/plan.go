@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"ferry/pkg/contract"
+	"ferry/pkg/fault"
 	"ferry/pkg/oci"
 )
 
@@ -61,7 +62,23 @@ func planArchives(contents *contract.Contents, chunkSize int64) ([]*archivePlan,
 		list = append(list, p)
 	}
 	slices.SortFunc(list, func(a, b *archivePlan) int { return cmp.Compare(a.name, b.name) })
+	if files := countFiles(list); files > maxFiles {
+		return nil, fault.Newf(fault.Usage, "chunk size", "%d bytes would make %d files", chunkSize, files).
+			Hint("choose larger chunks; %d files are the most", maxFiles)
+	}
 	return list, nil
+}
+
+// maxFiles is how many files a bundle may have: no medium's limit asks for
+// more, and every step that looks at the directory takes longer with each.
+const maxFiles = 10000
+
+func countFiles(list []*archivePlan) int {
+	files := 0
+	for _, p := range list {
+		files += len(p.files)
+	}
+	return files
 }
 
 func blobSizes(contents *contract.Contents) map[oci.Digest]int64 {
@@ -125,7 +142,7 @@ func splitFiles(archive string, size, chunkSize int64) []contract.File {
 		return []contract.File{{Name: archive + tarSuffix, Size: size}}
 	}
 	var files []contract.File
-	for size > 0 {
+	for size > 0 && len(files) <= maxFiles {
 		n := min(size, chunkSize)
 		files = append(files, contract.File{Name: chunkName(archive, len(files)), Size: n})
 		size -= n

@@ -157,15 +157,20 @@ func (c *Contents) Parts() []Part {
 	return parts
 }
 
+// maxSize bounds all content together, in bytes, so that no sum of sizes, nor of
+// archives that repeat blobs, can overflow: 1 PiB.
+const maxSize = 1 << 50
+
 // validSizes checks every manifest and blob and returns size by digest.
 func (c *Contents) validSizes() (map[oci.Digest]int64, error) {
 	sizes := map[oci.Digest]int64{}
+	var total int64
 	for _, p := range c.Parts() {
 		where := fmt.Sprintf("contents: %.80q", p.Digest)
 		switch {
 		case !p.Digest.Valid():
 			return nil, fmt.Errorf("%s is not a sha256 digest", where)
-		case p.Size < 0:
+		case p.Size < 0, p.Size > maxSize-total:
 			return nil, fmt.Errorf("%s has size %d", where, p.Size)
 		case p.Manifest && !oci.IsManifest(p.MediaType):
 			return nil, fmt.Errorf("%s: %q is not a manifest's media type", where, p.MediaType)
@@ -179,6 +184,7 @@ func (c *Contents) validSizes() (map[oci.Digest]int64, error) {
 			return nil, fmt.Errorf("%s stands twice", where)
 		}
 		sizes[p.Digest] = p.Size
+		total += p.Size
 	}
 	return sizes, nil
 }

@@ -26,6 +26,11 @@ const writebackStep = 8 << 20
 // WriteFile replaces the file at path by data, or leaves it as it was.
 // Kinds: fault.Local, and fault.Usage where path is a directory or a device.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	// The rename would replace the link, and leave old content where it led:
+	// /dev/stderr, of all files.
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return fault.Newf(fault.Usage, path, "is a symbolic link").Hint("name the file itself")
+	}
 	f, err := create(path, perm)
 	if err != nil {
 		return err

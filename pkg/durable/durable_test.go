@@ -158,14 +158,23 @@ func TestCreateInMissingDirectory(t *testing.T) {
 	}
 }
 
-func TestLinkIsReplaced(t *testing.T) {
+// A file that is created stands in a link's place; a document's name, which a
+// person chose, may not be a link: /dev/stderr is one.
+func TestLinks(t *testing.T) {
 	dir, elsewhere := t.TempDir(), filepath.Join(t.TempDir(), "target")
 	must(t, os.WriteFile(elsewhere, []byte("kept"), 0o644))
 	path := filepath.Join(dir, "f")
 	if err := os.Symlink(elsewhere, path); err != nil {
 		t.Skipf("no symbolic links: %v", err)
 	}
-	must(t, WriteFile(path, []byte("new"), 0o644))
+	if err := WriteFile(path, []byte("new"), 0o644); fault.KindOf(err) != fault.Usage {
+		t.Errorf("writing through a link: %v, want usage", err)
+	}
+	f, err := Create(path)
+	must(t, err)
+	_, err = f.Write([]byte("new"))
+	must(t, err)
+	must(t, f.Commit())
 	wantFiles(t, dir, map[string]string{"f": "new"})
 	wantFiles(t, filepath.Dir(elsewhere), map[string]string{"target": "kept"})
 }

@@ -66,6 +66,7 @@ type Target interface {
 	PutBlob(ctx context.Context, repo oci.Repository, desc oci.Descriptor, body io.ReadSeeker) error
 
 	// PutManifest stores a manifest under ref's tag, or under its digest
-	// when it has no tag. Kinds as PutBlob.
+	// when it has no tag. Kinds as PutBlob, where NotFound also says that
+	// the registry misses a part of the manifest.
 	PutManifest(ctx context.Context, ref oci.Reference, mediaType string, body []byte) error
 }

@@ -96,11 +96,12 @@ func (f commonFlags) check() error {
 			return fmt.Errorf("--%s %s: there is no directory %s", flag.name, flag.file, filepath.Dir(flag.file))
 		}
 	}
-	if f.Report != "" && (f.Report == f.Keep || f.Report == f.Output || f.Report == f.Input) {
+	same := func(a, b string) bool { return a != "" && b != "" && filepath.Clean(a) == filepath.Clean(b) }
+	if same(f.Report, f.Keep) || same(f.Report, f.Output) || same(f.Report, f.Input) {
 		return fmt.Errorf("--report %s is the file of a document", f.Report)
 	}
-	if f.Keep != "" && f.Keep == f.Input {
-		return fmt.Errorf("--keep %s is the input document", f.Keep)
+	if same(f.Keep, f.Input) || same(f.Output, f.Input) {
+		return fmt.Errorf("%s is the input document, and would be overwritten", f.Input)
 	}
 	return nil
 }

@@ -98,26 +98,27 @@ func (s *Session) Input(ctx context.Context) (*Input, error) {
 // file path, or from stdin where that is "-" or "". what names it for a person
 // who is asked for it. Kinds as [Session.Input].
 func (s *Session) Text(ctx context.Context, path, what string) (*Input, error) {
-	if path != "" && path != "-" {
-		return readFile(path)
+	read := func() (*Input, error) { return readFile(path) }
+	if path == "" || path == "-" {
+		read = func() (*Input, error) { return readLimited(stdin, s.env.Stdin, contract.Limit) }
 	}
 	if path == "" && s.env.StdinTerminal {
 		return nil, fault.Newf(fault.Usage, "", "there is no %s: standard input is a terminal", what).
 			Hint("name a file, or put the program that writes it before this one in a pipe; see --help")
 	}
-	// A read of a pipe cannot be interrupted. It is left behind when ctx is
-	// done; the process ends soon after.
+	// A read of a pipe, which a file can be too, cannot be interrupted. It is
+	// left behind when ctx is done; the process ends soon after.
 	type result struct {
 		in  *Input
 		err error
 	}
-	read := make(chan result, 1)
+	done := make(chan result, 1)
 	go func() {
-		in, err := readLimited(stdin, s.env.Stdin, contract.Limit)
-		read <- result{in, err}
+		in, err := read()
+		done <- result{in, err}
 	}()
 	select {
-	case r := <-read:
+	case r := <-done:
 		return r.in, r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()

@@ -86,7 +86,10 @@ func (s *Session) judge(ctx context.Context, err error) outcome {
 		all = append(all, failure{fault.SubjectOf(e), e})
 	}
 	if i, ok := interruptionOf(ctx); ok {
-		all = slices.DeleteFunc(all, func(f failure) bool { return fault.KindOf(f.err) == fault.Cancelled })
+		all = slices.DeleteFunc(all, func(f failure) bool {
+			var again interruption
+			return fault.KindOf(f.err) == fault.Cancelled || errors.As(f.err, &again)
+		})
 		stopped := fault.New(fault.Cancelled, "", i).Hint("run the same command again; it continues where it stopped")
 		return outcome{code: i.code(), failures: append([]failure{{err: stopped}}, all...)}
 	}

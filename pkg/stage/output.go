@@ -63,6 +63,9 @@ func keptDocument[S any, P contract.SpecOf[S]](ctx context.Context, s *Session, 
 	if s.flags.Keep == "" {
 		return nil, nil
 	}
+	if info, err := os.Stat(s.flags.Keep); err == nil && !info.Mode().IsRegular() {
+		return nil, fault.Newf(fault.Usage, "--keep "+s.flags.Keep, "it is not a regular file")
+	}
 	f, err := os.Open(s.flags.Keep)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

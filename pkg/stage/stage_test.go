@@ -422,6 +422,10 @@ func TestIncomplete(t *testing.T) {
 			stop(interruption{syscall.SIGINT})
 			return nil
 		}, 130, "error: stopped by signal: interrupt\nferry-select: hint: run the same command again"},
+		{"cancel that the work returns too", stopped, func(ctx context.Context, _ *Session) error {
+			stop(interruption{syscall.SIGINT})
+			return context.Cause(ctx)
+		}, 130, "error: stopped by signal: interrupt\nferry-select: hint: run the same command again"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

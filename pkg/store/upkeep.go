@@ -102,6 +102,20 @@ func (d *Dir) Quarantine(dg oci.Digest) error {
 	return durable.SyncDir(d.file(blobsName))
 }
 
+// Room tells how many bytes of content can still be received: what is free, and
+// what half-received blobs take already. known is as in FreeBytes.
+func (d *Dir) Room() (room int64, known bool) {
+	room, known = d.FreeBytes()
+	held, err := list(d.file(ingestName))
+	if err != nil {
+		return room, known // then the free space alone
+	}
+	for _, e := range held {
+		room += e.size
+	}
+	return room, known
+}
+
 // Prune removes every blob that keep does not have, what Quarantine put aside,
 // and ingests that keep does not have or that are complete blobs by now. It
 // returns the bytes freed, also beside an error. No ingest may be open.

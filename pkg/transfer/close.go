@@ -228,6 +228,11 @@ func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, erro
 		Archives:  slices.Clone(sel.Archives),
 		Discovery: slices.Clone(sel.Discovery),
 	}
+	for d := range k.blobs {
+		if m, both := k.manifests[d]; both {
+			return contract.Contents{}, fault.Newf(fault.Protocol, m.Repository+"@"+string(d), "one image refers to it as a manifest, another as a blob; no archive and no registry can hold it as both")
+		}
+	}
 	k.skipNeedy()
 	var err error
 	if c.Images, err = oneOwner(k.images); err != nil {

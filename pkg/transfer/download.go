@@ -24,8 +24,9 @@ type Downloader struct {
 	Retry    Retry
 	Log      *slog.Logger
 	Progress progress.Tracker
-	// FreeBytes, when not nil, tells the free space below the store, so
-	// that a download that cannot end is not begun (B13).
+	// FreeBytes, when not nil, tells the space for the missing content: what
+	// is free, and what half-received blobs take already. A download that
+	// cannot end is not begun (B13).
 	FreeBytes func() (free int64, known bool)
 }
 

@@ -421,7 +421,7 @@ func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Dige
 		return p.try(ctx, ref.String(), func() error { return p.Target.PutManifest(ctx, ref, m.MediaType, body) })
 	}
 	err = send()
-	if kind := fault.KindOf(err); kind != fault.NotFound && kind != fault.Protocol {
+	if fault.KindOf(err) != fault.NotFound {
 		return err
 	}
 	p.Log.Warn("the registry misses a part that it said it had; sending the parts again", "manifest", ref, "cause", err)

@@ -751,3 +751,43 @@ func TestPublishRefusesInvalidNames(t *testing.T) {
 		t.Errorf("%d requests were made", n)
 	}
 }
+
+// What one image has for a manifest and another for a blob fits no archive; it
+// must not be found out on the other side.
+func TestManifestThatIsABlobToo(t *testing.T) {
+	b := newBench(t)
+	inner := b.src.PutImage("m", "v1", layer("x", "1"))
+	config := b.src.PutBlob("m", b.src.Content(inner.Digest))
+	b.src.PutManifest("m", "v2", oci.MediaTypeManifest, registrytest.ImageManifest(config))
+	st := b.open()
+	defer st.Close()
+	sel := contract.SelectionSpec{Vendor: "test", Archives: []contract.Archive{{Name: "images"}}}
+	for _, tag := range []string{"v1", "v2"} {
+		sel.Images = append(sel.Images, contract.SelectedImage{Source: b.ref("m", tag), Archive: "images", Path: "m", Tag: tag, Reason: "r"})
+	}
+	if _, err := b.close(st, sel); fault.KindOf(err) != fault.Protocol {
+		t.Errorf("got %v, want protocol", err)
+	}
+}
+
+// A manifest that the target refuses for what it is costs no second upload.
+func TestPublishRefusedManifest(t *testing.T) {
+	b := newBench(t)
+	target := registrytest.Start(t, registrytest.New())
+	p, c := b.publishTo(target)
+	target.Inject(registrytest.Fault{Method: "PUT", Kind: registrytest.KindManifest, Status: 400, Times: registrytest.Always})
+	if _, figures, err := p.Publish(t.Context(), &c); fault.KindOf(err) != fault.Protocol || figures.TagsWritten != 0 {
+		t.Errorf("got %v, and %d tags", err, figures.TagsWritten)
+	}
+	uploads := map[string]int{}
+	for _, r := range target.Requests() {
+		if r.Method == "PUT" && r.Kind == registrytest.KindUpload {
+			uploads[r.Repository+r.Query]++
+		}
+	}
+	for which, n := range uploads {
+		if n > 1 {
+			t.Errorf("%s was sent %d times", which, n)
+		}
+	}
+}

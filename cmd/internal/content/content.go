@@ -43,8 +43,8 @@ func CheckStore(doc *contract.Inventory, path string, st store.Reader) error {
 		return fmt.Errorf("it is of %s", doc.Spec.Store.Path)
 	}
 	for _, p := range doc.Spec.Contents.Parts() {
-		if _, err := st.Stat(p.Digest); err != nil {
-			return err
+		if size, err := st.Stat(p.Digest); err != nil || size != p.Size {
+			return fmt.Errorf("%s is gone, or damaged", p.Digest)
 		}
 	}
 	return nil

@@ -71,6 +71,8 @@ func (r refusal) kind() *fault.Kind {
 		}
 	case "TOOMANYREQUESTS":
 		return fault.RateLimited
+	case "MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN":
+		return fault.NotFound // of a manifest that was sent: a part of it
 	}
 	switch r.status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:

@@ -43,7 +43,7 @@ type operation struct {
 	from      string            // verbMount: path of the other repository
 	body      []byte            // verbPutManifest
 	mediaType string            // verbPutManifest
-	single    bool              // failures are not repeated: there is another way
+	single    bool              // failures but 429 are not repeated: there is another way
 	cancel    context.CancelCauseFunc
 	keepOpen  bool // the slot is given back by Client.end
 
@@ -86,9 +86,6 @@ func newOperation(v verb, r oci.Reference) *operation {
 // begin marks ctx and makes it end with the operation.
 func (op *operation) begin(ctx context.Context, opts Options) context.Context {
 	op.limit, op.first = opts.Retries, opts.Backoff
-	if op.single {
-		op.limit = 0
-	}
 	op.moved()
 	ctx, op.cancel = context.WithCancelCause(context.WithValue(ctx, operationKey{}, op))
 	return ctx

@@ -338,6 +338,9 @@ func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, 
 	asked := parseRetryAfter(retryAfter, time.Now())
 	t.pauseUntil(time.Now().Add(min(asked, maxRetryAfter)))
 	uploads := op.verb == verbPutBlob && req.Method != http.MethodPost && req.Method != http.MethodDelete
+	if op.single && fault.KindOf(cause) != fault.RateLimited {
+		return nil, false, op.fail(cause)
+	}
 	if !temporary(fault.KindOf(cause)) || uploads || asked > maxRetryAfter { // an upload begins anew with a new session
 		return nil, false, op.fail(cause)
 	}

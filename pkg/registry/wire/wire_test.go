@@ -348,6 +348,21 @@ func TestRetryLimit(t *testing.T) {
 	}
 }
 
+// HEAD has GET for its next try, but not when the registry wants to be left
+// alone: then it waits and asks again.
+func TestHeadIsRateLimited(t *testing.T) {
+	srv := start(t)
+	want := srv.PutImage("a", "v1", []byte("layer"))
+	srv.Inject(registrytest.Fault{Method: "HEAD", Kind: registrytest.KindManifest, Status: 429, Times: 4})
+	got, err := newClient(t).Resolve(t.Context(), srv.Repository("a").WithTag("v1"))
+	if err != nil || got.Digest != want.Digest {
+		t.Fatalf("got %s, %v", got.Digest, err)
+	}
+	if heads, gets := srv.Count(registrytest.KindManifest, "HEAD"), srv.Count(registrytest.KindManifest, "GET"); heads != 5 || gets != 0 {
+		t.Errorf("%d HEAD and %d GET requests, want 5 and none", heads, gets)
+	}
+}
+
 func TestRetryAfterTooLong(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
