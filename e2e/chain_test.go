@@ -176,7 +176,7 @@ func TestPackIsReproducible(t *testing.T) {
 // extra, and a second push sends nothing.
 func TestPullAndPushOverDockerRegistry(t *testing.T) {
 	opts := edition.Default()
-	opts.Minors, opts.Components, opts.Modules, opts.ExtraImages = 6, 40, 10, 3
+	opts.Minors, opts.Components, opts.Modules, opts.ExtraImages = 7, 40, 10, 3
 	from, to := servers.DockerRegistry(t), servers.DockerRegistry(t)
 	made, err := edition.Write(t.Context(), client(t), oci.Repository{Host: from, Path: "deckhouse/ee"}, opts)
 	if err != nil {
@@ -188,7 +188,13 @@ func TestPullAndPushOverDockerRegistry(t *testing.T) {
 	run(t, "", "ferry-push", disk, target+"/mirror/dkp", "--insecure")
 	names := slices.Concat(slices.Collect(maps.Keys(made.Expected)), made.Discovery)
 	assertTarget(t, tagsBelow(t, to, "mirror/dkp", names), "mirror/dkp", made.Expected, made.Discovery)
-	t.Logf("%d tags, %d of them discovery tags", len(made.Expected)+len(made.Discovery), len(made.Discovery))
+	releases := 0
+	for name := range made.Expected {
+		if strings.HasPrefix(name, ":v") {
+			releases++
+		}
+	}
+	t.Logf("%d tags, %d of them discovery tags, of %d releases", len(made.Expected)+len(made.Discovery), len(made.Discovery), releases)
 
 	before := len(log.Requests())
 	run(t, "", "ferry-push", disk, target+"/mirror/dkp", "--insecure")

@@ -27,7 +27,7 @@ type flags struct {
 const description = `
 Reads an Inventory and writes its images to the registry: every blob is asked for, and sent where it is missing; blobs come before manifests, versions before the channels that point to them. Then every tag is read back, hashed and compared. The Receipt lists them; it is written only when all are right.
 
-Running it again is safe, and writes nothing when nothing is missing.
+Running it again is safe, and writes nothing when nothing is missing. With --keep, a Receipt that was made from the same Inventory is passed on, and the target is not asked again.
 
     ferry-unpack /media/disk | ferry-publish registry.closed.example/deckhouse -o receipt.json
 `
