@@ -74,6 +74,50 @@ func TestFetchPublish(t *testing.T) {
 	assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
 }
 
+// S3.9.3: the channels of a pinned tag stand in install too, and only where its
+// release image and its install image are.
+func TestPinnedInstallChannels(t *testing.T) {
+	const root = "deckhouse/ee"
+	for _, tc := range []struct {
+		name, pin         string
+		prepare           func(src *registrytest.Server)
+		releases, install string
+	}{
+		{"a version", "v1.68.0", func(*registrytest.Server) {},
+			"alpha beta early-access rock-solid stable v1.68.0", "alpha beta early-access rock-solid stable v1.68.0"},
+		{"a version without release image", "v1.68.0", func(src *registrytest.Server) {
+			src.Delete(root+"/release-channel", "v1.68.0")
+		}, "", "v1.68.0"},
+		{"a custom tag without install image", "pr12345", func(src *registrytest.Server) {
+			src.PutImage(root+"/release-channel", "pr12345")
+			src.Delete(root+"/install", "pr12345")
+		}, "alpha beta early-access pr12345 rock-solid stable", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			src, _ := source(t, edition.Tiny())
+			tc.prepare(src)
+			policy := []string{"--deckhouse-tag", tc.pin, "--no-modules", "--no-security-db", "--no-installer"}
+			catalog := run(t, "", "ferry-discover", append(discoverArgs(src.Host), policy...)...)
+			plan := run(t, run(t, catalog, "ferry-select", policy...), "ferry-fetch", "--store", t.TempDir(), "--insecure", "--plan")
+			tags := map[string][]string{}
+			digests := map[oci.Digest]bool{}
+			for _, im := range decode[contract.PlanSpec](t, plan).Spec.Contents.Images {
+				tags[im.Path] = append(tags[im.Path], im.Tag)
+				if im.Path == "install" {
+					digests[im.Digest] = true
+				}
+			}
+			want := []string{tc.releases, tc.install}
+			if diff := cmp.Diff(want, []string{strings.Join(tags["release-channel"], " "), strings.Join(tags["install"], " ")}); diff != "" {
+				t.Errorf("release-channel, install (-want +got):\n%s", diff)
+			}
+			if len(digests) > 1 {
+				t.Errorf("the channels of install are %d images", len(digests))
+			}
+		})
+	}
+}
+
 // unpack | pack cuts a bundle anew; the chunks join to the same archive.
 func TestRechunk(t *testing.T) {
 	src, _ := source(t, edition.Tiny())

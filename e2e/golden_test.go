@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,8 +67,9 @@ func goldenSource(t *testing.T) string {
 
 // The same source and the same flags give the same tags as d8's pull and push,
 // but for what ferry does on purpose in another way: attestations are looked for
-// under both names that an image can have (S1.7.3). Packages and plugins are not
-// pulled yet and left out of the comparison.
+// under both names that an image can have (S1.7.3), and install has channels
+// (S3.9.3), which that d8 did not make. Packages and plugins are not pulled yet
+// and left out of the comparison.
 func TestGoldenPull(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
@@ -95,6 +97,9 @@ func TestGoldenPull(t *testing.T) {
 					delete(want, tag)
 				}
 			}
+			for tag, digest := range installChannels(t, want, slices.Contains(args, "--deckhouse-tag")) {
+				want[tag] = digest
+			}
 			have := map[string]oci.Digest{}
 			for tag, digest := range target.Tags() {
 				tag = strings.TrimPrefix(strings.TrimPrefix(tag, "mirror/dkp"), "/")
@@ -108,6 +113,29 @@ func TestGoldenPull(t *testing.T) {
 			}
 		})
 	}
+}
+
+// installChannels are the channels of install that belong to tags (S3.9.3):
+// each names the install image of the version whose release image it has in
+// release-channel. With a pinned tag lts is none of them.
+func installChannels(t *testing.T, tags map[string]oci.Digest, pinned bool) map[string]oci.Digest {
+	t.Helper()
+	out := map[string]oci.Digest{}
+	for _, ch := range []string{"alpha", "beta", "early-access", "stable", "rock-solid", "lts"} {
+		release, ok := tags["release-channel:"+ch]
+		if !ok || pinned && ch == "lts" {
+			continue
+		}
+		for tag, digest := range tags {
+			if version, ok := strings.CutPrefix(tag, "release-channel:v"); ok && digest == release {
+				out["install:"+ch] = tags["install:v"+version]
+			}
+		}
+		if out["install:"+ch] == "" {
+			t.Fatalf("no version with an install image has the release image of %s", ch)
+		}
+	}
+	return out
 }
 
 // attestsAnImageOf reports whether tag is the attestation of an image that has

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"ferry/e2e/edition"
+	"ferry/pkg/contract"
 	"ferry/pkg/oci"
 	"ferry/pkg/registry/registrytest"
 )
@@ -123,6 +126,63 @@ func TestPullContinues(t *testing.T) {
 			t.Errorf("blob %s of %s was requested again", r.Reference, r.Repository)
 		}
 	}
+}
+
+// S7.2.3: below a target that ends in an edition, what is shared by all editions
+// goes to the parent. The bundle is one of d8's: it has plugins too.
+func TestPushEditionSplit(t *testing.T) {
+	tags, discovery := recorded(t, "d8-default")
+	for _, name := range discovery {
+		tags[name] = oci.NewPlaceholder().Descriptor.Digest
+	}
+	for _, tc := range []struct{ scheme, path, root, shared string }{
+		{"", "mirror/ee", "mirror/ee", "mirror"},
+		{"", "mirror/ee/", "mirror/ee", "mirror"},
+		{"http://", "a/mirror/se-plus/", "a/mirror/se-plus", "a/mirror"},
+		{"", "ee", "ee", "ee"}, // no parent
+		{"", "mirror/ee-mirror", "mirror/ee-mirror", "mirror/ee-mirror"},
+		{"", "ee/mirror", "ee/mirror", "ee/mirror"},
+	} {
+		t.Run(tc.scheme+tc.path, func(t *testing.T) {
+			want := map[string]oci.Digest{}
+			for name, digest := range tags {
+				root := tc.root
+				if strings.HasPrefix(name, "installer:") || strings.HasPrefix(name, "deckhouse-cli/") {
+					root = tc.shared
+				}
+				want[strings.Replace(root+"/"+name, "/:", ":", 1)] = digest
+			}
+			target := registrytest.Start(t, registrytest.New())
+			out := run(t, "", "ferry-push", filepath.Join("testdata", "golden", "d8-default"), tc.scheme+target.Host+"/"+tc.path, "--insecure")
+			if diff := cmp.Diff(want, target.Tags()); diff != "" {
+				t.Errorf("tags at the target (-want +got):\n%s", diff)
+			}
+			receipt := decode[contract.ReceiptSpec](t, out).Spec
+			if receipt.Target != target.Host+"/"+tc.root {
+				t.Errorf("the receipt is of %s, want the root", receipt.Target)
+			}
+			listed := map[string]oci.Digest{}
+			for _, tag := range receipt.Tags {
+				listed[strings.TrimPrefix(tag.Repository, target.Host+"/")+":"+tag.Tag] = tag.Digest
+			}
+			if diff := cmp.Diff(want, listed); diff != "" {
+				t.Errorf("tags of the receipt (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A target that ends in an edition is a source like the vendor's: all that was
+// pushed there can be pulled from there, the installer included (S1.1.1).
+func TestPullFromWhatWasPushed(t *testing.T) {
+	src, made := source(t, edition.Tiny())
+	middle, target := registrytest.Start(t, registrytest.New()), registrytest.Start(t, registrytest.New())
+	first, second := t.TempDir(), t.TempDir()
+	run(t, "", "ferry-pull", first, "--source", src.Host+"/deckhouse/ee", "--insecure")
+	run(t, "", "ferry-push", first, middle.Host+"/mirror/ee", "--insecure")
+	run(t, "", "ferry-pull", second, "--source", middle.Host+"/mirror/ee", "--insecure")
+	run(t, "", "ferry-push", second, target.Host+"/mirror", "--insecure")
+	assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
 }
 
 // The exit status of a push is that of the stage that failed, not of the one

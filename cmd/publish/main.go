@@ -17,7 +17,7 @@ import (
 
 type flags struct {
 	Target string   `arg:"" help:"The registry and the path below which everything lands: HOST/PATH."`
-	Map    []string `placeholder:"FROM=TO" help:"Put the repositories below FROM below TO instead; may be given again, the first that fits counts."`
+	Map    []string `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
 	// d8's name for the one mapping that it has.
 	ModulesPathSuffix string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
 	TrustTags         bool   `help:"Believe a tag that has the right digest already that all below it is there too, and do not ask for its blobs."`
@@ -26,6 +26,8 @@ type flags struct {
 
 const description = `
 Reads an Inventory and writes its images to the registry: every blob is asked for, and sent where it is missing; blobs come before manifests, versions before the channels that point to them. Then every tag is read back, hashed and compared. The Receipt lists them; it is written only when all are right.
+
+Everything lands below the target, but for what --map FROM=/TO names: that lands below TO from the registry's root.
 
 Running it again is safe, and writes nothing when nothing is missing. With --keep, a Receipt that was made from the same Inventory is passed on, and the target is not asked again.
 
@@ -97,10 +99,24 @@ func (f *flags) publish(ctx context.Context, s *stage.Session, p *transfer.Publi
 	s.Count("blobsMounted", figures.BlobsMounted)
 	s.Count("bytesUploaded", figures.BytesUploaded)
 	if err == nil {
-		s.Log.Info(fmt.Sprintf("%d tags stand at %s, all equal by digest; %d were written now, with %d blobs of %d bytes",
-			figures.Tags, p.Root, figures.TagsWritten, figures.BlobsUploaded, figures.BytesUploaded))
+		s.Log.Info(fmt.Sprintf("%d tags stand at %s%s, all equal by digest; %d were written now, with %d blobs of %d bytes",
+			figures.Tags, p.Root, elsewhere(&receipt), figures.TagsWritten, figures.BlobsUploaded, figures.BytesUploaded))
 	}
 	return receipt, err
+}
+
+// elsewhere says how many tags of the receipt do not stand below its target.
+func elsewhere(receipt *contract.ReceiptSpec) string {
+	n := 0
+	for _, tag := range receipt.Tags {
+		if !strings.HasPrefix(tag.Repository+"/", receipt.Target+"/") {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d of them outside of it (--map)", n)
 }
 
 func (f *flags) prefixes() ([]transfer.Prefix, error) {
@@ -110,7 +126,12 @@ func (f *flags) prefixes() ([]transfer.Prefix, error) {
 		if from = strings.Trim(from, "/"); !ok || from == "" {
 			return nil, fault.Newf(fault.Usage, "--map", "%q is not FROM=TO", m)
 		}
-		prefixes = append(prefixes, transfer.Prefix{From: from, To: strings.Trim(to, "/")})
+		prefix := transfer.Prefix{From: from, To: strings.Trim(to, "/"), Absolute: strings.HasPrefix(to, "/")}
+		if prefix.Absolute && prefix.To == "" {
+			return nil, fault.Newf(fault.Usage, "--map", "%q: the registry's root is no repository", m).
+				Hint("--map %s= puts them directly below the target", from)
+		}
+		prefixes = append(prefixes, prefix)
 	}
 	if f.ModulesPathSuffix != "" {
 		prefixes = append(prefixes, transfer.Prefix{From: "modules", To: strings.Trim(f.ModulesPathSuffix, "/")})

@@ -61,9 +61,9 @@ func (w *writer) platform() {
 		w.place("install", r.tag(), w.install(r, components), r.wanted)
 		w.place("install-standalone", r.tag(), w.small("install-standalone/"+r.tag()), r.wanted)
 		w.place("", r.tag(), w.small("deckhouse/"+r.tag()), r.wanted)
-		for _, ch := range r.channels { // published, but never pulled (S1.2)
-			w.place("", ch, w.small("deckhouse/"+r.tag()), false)
-			w.place("install", ch, w.install(r, components), false)
+		for _, ch := range r.channels {
+			w.place("", ch, w.small("deckhouse/"+r.tag()), false) // published, but never pulled (S1.2)
+			w.place("install", ch, w.install(r, components), true)
 		}
 	}
 	for _, path := range []string{"", "install", "install-standalone"} {

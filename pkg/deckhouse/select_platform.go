@@ -19,6 +19,9 @@ const (
 type platformChoice struct {
 	versions choices
 	channels choices // of the release-channel repository
+	// installers are the channels of the install repository, each read from
+	// the tag of a version; all are among channels too (S3.9.3).
+	installers choices
 	// announced tells whether each version must have its image in
 	// release-channel; a pinned one may lack it (S5.4.2).
 	announced bool
@@ -54,14 +57,35 @@ func (s *selector) platform() error {
 	for _, c := range choice.channels {
 		s.wantPlatform("release-channel", c, contract.PhaseChannel, nil)
 	}
+	for _, c := range choice.installers {
+		s.wantInstallChannel(c)
+	}
 	return nil
 }
 
 func (s *selector) wantPlatform(path string, c chosen, phase int, links []contract.Link) {
-	s.want(contract.SelectedImage{
+	im := s.platformImage(path, c, phase)
+	im.Links = links
+	s.want(im)
+}
+
+// wantInstallChannel wants the install image of a version once more, under the
+// name of a channel: documented commands begin with install:stable. Its links
+// are followed from the version's tag already. Like that tag it is optional
+// where an install image may be missing (S5.4.3), and it is skipped together
+// with its channel, which a pinned version may lack (S3.9.1).
+func (s *selector) wantInstallChannel(c chosen) {
+	c.optional = !IsVersion(c.from)
+	im := s.platformImage("install", c, contract.PhaseChannel)
+	im.Needs = "release-channel:" + c.tag
+	s.want(im)
+}
+
+func (s *selector) platformImage(path string, c chosen, phase int) contract.SelectedImage {
+	return contract.SelectedImage{
 		Source: s.layout.Edition.Join(path).WithTag(c.from).String(), Archive: "platform",
-		Path: path, Tag: c.tag, Phase: phase, Optional: c.optional, Reason: c.reason, Links: links,
-	})
+		Path: path, Tag: c.tag, Phase: phase, Optional: c.optional, Reason: c.reason,
+	}
 }
 
 // componentLinks lead from an install image to the components, which are images
@@ -145,16 +169,13 @@ func (s *selector) discovered() (platformChoice, error) {
 	choice := platformChoice{announced: true}
 	for _, c := range channels {
 		version := chosen{tag: c.version.Tag(), from: c.version.Tag(), reason: "channel " + c.name}
-		channel := chosen{tag: c.name, from: c.name, reason: "channel at " + c.version.Tag()}
-		switch {
-		case constrained && s.include.Match(c.version):
+		if constrained && s.include.Match(c.version) || !constrained && inWindow(c.version) {
 			choice.versions.add(version)
 			if inWindow(c.version) {
-				choice.channels.add(channel)
+				reason := "channel at " + version.tag
+				choice.channels.add(chosen{tag: c.name, from: c.name, reason: reason})
+				choice.installers.add(chosen{tag: c.name, from: version.tag, reason: reason})
 			}
-		case !constrained && inWindow(c.version):
-			choice.versions.add(version)
-			choice.channels.add(channel)
 		}
 	}
 	for _, v := range s.listedVersions(row.Tags, channels, inWindow) {
@@ -306,9 +327,13 @@ func (s *selector) pinned() (platformChoice, error) {
 		from, optional = s.pin, false
 	}
 	for _, name := range defaultChannels {
-		choice.channels.add(chosen{tag: name, from: from, reason: "alias of " + s.pin, optional: optional})
+		alias := chosen{tag: name, from: from, reason: "alias of " + s.pin, optional: optional}
+		choice.channels.add(alias)
+		alias.from = tag
+		choice.installers.add(alias)
 	}
-	// lts is no alias (S3.9.1): it comes where it leads to this version.
+	// lts is no alias (S3.9.1): it comes where it leads to this version, and
+	// install has the five alone (S3.9.3).
 	if slices.ContainsFunc(channels, func(c platformChannel) bool { return c.name == lts && !c.suspended && c.isAt(tag) }) {
 		choice.channels.add(chosen{tag: lts, from: lts, reason: "channel at " + tag})
 	}

@@ -22,8 +22,32 @@ func platformCatalog(channels, tags string) *catalog {
 
 // releaseTags are the version tags and channels in release-channel.
 func releaseTags(spec contract.SelectionSpec) (versions, channels string) {
+	return versionsAndChannels(spec, "release-channel")
+}
+
+// installChannels says, as at does, that each of the channels kept is read from
+// its version, as versions spells it.
+func installChannels(channels, kept, versions string) string {
+	version := map[string]string{}
+	for pair := range strings.FieldsSeq(channels) {
+		name, v, _ := strings.Cut(strings.TrimSuffix(pair, "!"), "=")
+		for tag := range strings.FieldsSeq(versions) {
+			if strings.TrimPrefix(tag, "v") == strings.TrimPrefix(v, "v") {
+				version[name] = tag
+			}
+		}
+	}
+	var out []string
+	for name := range strings.FieldsSeq(kept) {
+		out = append(out, name+"<"+version[name])
+	}
+	return strings.Join(out, " ")
+}
+
+// versionsAndChannels are the tags that land at path.
+func versionsAndChannels(spec contract.SelectionSpec, path string) (versions, channels string) {
 	var v, c []string
-	for tag := range strings.FieldsSeq(at(spec, "release-channel")) {
+	for tag := range strings.FieldsSeq(at(spec, path)) {
 		name, _, _ := strings.Cut(strings.TrimSuffix(tag, "?"), "<")
 		if IsChannel(name) {
 			c = append(c, tag)
@@ -74,8 +98,17 @@ func TestPlatformDiscovery(t *testing.T) {
 			}
 			for path, optional := range map[string]string{"": "", "install": "", "install-standalone": "?"} {
 				want := strings.Join(strings.Fields(tc.versions), optional+" ") + optional
-				if diff := cmp.Diff(want, at(spec, path)); diff != "" {
+				got, installers := versionsAndChannels(spec, path)
+				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%q (-want +got):\n%s", path, diff)
+				}
+				// S3.9.3 and S3.9.4: the channels of release-channel, in install alone.
+				named := ""
+				if path == "install" {
+					named = installChannels(tc.channels, tc.kept, tc.versions)
+				}
+				if diff := cmp.Diff(named, installers); diff != "" {
+					t.Errorf("channels of %q (-want +got):\n%s", path, diff)
 				}
 			}
 		})
@@ -160,10 +193,18 @@ func TestPlatformPinned(t *testing.T) {
 			cat := platformCatalog(tc.channels, tc.tags).unlisted().row("", tc.root).unlisted()
 			spec, _ := selectAll(t, cat, onlyPlatform(tc.policy))
 			versions, channels := releaseTags(spec)
-			want := []string{tc.version + "?", tc.kept, tc.version, tc.install, tc.version + "?"}
-			got := []string{versions, channels, at(spec, ""), at(spec, "install"), at(spec, "install-standalone")}
+			install, installers := versionsAndChannels(spec, "install")
+			// S3.9.3: the five, optional where the install image itself is.
+			named := aliases(tc.version, strings.TrimPrefix(tc.install, tc.version))
+			want := []string{tc.version + "?", tc.kept, tc.version, tc.install, named, tc.version + "?"}
+			got := []string{versions, channels, at(spec, ""), install, installers, at(spec, "install-standalone")}
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("release-channel, channels, root, install, install-standalone (-want +got):\n%s", diff)
+				t.Errorf("release-channel, channels, root, install, its channels, install-standalone (-want +got):\n%s", diff)
+			}
+			for _, im := range images(spec, "install") {
+				if IsChannel(im.Tag) && im.Needs != "release-channel:"+im.Tag {
+					t.Errorf("install:%s needs %q, not its channel", im.Tag, im.Needs)
+				}
 			}
 		})
 	}
@@ -176,8 +217,8 @@ func TestPlatformPinnedOverFullCatalog(t *testing.T) {
 		t.Errorf("an announced version: %s, notes %v", got, notes)
 	}
 	spec, notes = selectAll(t, platformCatalog(fiveChannels, fiveTags), onlyPlatform(Policy{DeckhouseTag: "pr9"}))
-	if _, channels := releaseTags(spec); at(spec, "") != "pr9" || channels != "" || len(notes) != 1 {
-		t.Errorf("an unannounced tag: %s, channels %q, notes %v; want no channels and a note", at(spec, ""), channels, notes)
+	if _, channels := releaseTags(spec); at(spec, "") != "pr9" || at(spec, "install") != "pr9?" || channels != "" || len(notes) != 1 {
+		t.Errorf("an unannounced tag: %s, install %s, channels %q, notes %v; want no channels and a note", at(spec, ""), at(spec, "install"), channels, notes)
 	}
 }
 
@@ -210,13 +251,15 @@ func TestPlatformImages(t *testing.T) {
 		const reason = "channel alpha, latest patch of 1.72"
 		want := []contract.SelectedImage{
 			image("", "v1.72.10", contract.PhaseVersion, reason),
+			image("install", "alpha", contract.PhaseChannel, "channel at v1.72.10"),
 			image("install", "v1.72.10", contract.PhaseVersion, reason),
 			image("install-standalone", "v1.72.10", contract.PhaseVersion, reason),
 			image("release-channel", "alpha", contract.PhaseChannel, "channel at v1.72.10"),
 			image("release-channel", "v1.72.10", contract.PhaseVersion, reason),
 		}
-		want[1].Links = links(attached)
-		want[2].Optional = true
+		want[1].Source, want[1].Needs = testSource+"/install:v1.72.10", "release-channel:alpha"
+		want[2].Links = links(attached) // once for all tags of the image
+		want[3].Optional = true
 		if diff := cmp.Diff(want, spec.Images); diff != "" {
 			t.Errorf("skip VEX %v (-want +got):\n%s", skip, diff)
 		}

@@ -29,7 +29,7 @@ type Publisher struct {
 	Target   registry.Target
 	Content  store.Reader
 	Root     oci.Repository // where the contents' path "" lands
-	Prefixes []Prefix       // applied to paths before they are joined to Root
+	Prefixes []Prefix       // where else paths land; the first that fits counts
 	// TrustTags takes the word of a tag that has the right digest already for
 	// all that is below it. Else every blob and child is asked for, and what a
 	// target has lost is sent again.
@@ -41,8 +41,14 @@ type Publisher struct {
 }
 
 // Prefix maps the repositories at and below From to To: with modules to
-// my/mods, modules/x/release lands in my/mods/x/release. To may be empty.
-type Prefix struct{ From, To string }
+// my/mods, modules/x/release lands in my/mods/x/release. To may be empty, unless
+// it is absolute.
+type Prefix struct {
+	From, To string
+	// Absolute makes To a path from the registry's root, beside or above the
+	// Publisher's Root. Nothing else leaves the Root: a relative To cannot climb.
+	Absolute bool
+}
 
 func (p Prefix) apply(path string) (string, bool) {
 	rest, ok := strings.CutPrefix(path, p.From)
@@ -126,7 +132,7 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 	var tasks []tagTask
 	owner := map[string]oci.Digest{}
 	add := func(path, tag string, digest oci.Digest, phase int, discovery bool) error {
-		repo := p.Root.Join(p.mapped(path))
+		repo := p.repository(path)
 		if _, err := oci.ParseRepository(repo.String()); err != nil {
 			return fault.New(fault.Usage, path+":"+tag, err).Hint("choose another target path; every repository of the bundle must have a valid name below it")
 		}
@@ -151,13 +157,18 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 	return tasks, nil
 }
 
-func (p *Publisher) mapped(path string) string {
+// repository is where path lands at the target.
+func (p *Publisher) repository(path string) oci.Repository {
 	for _, prefix := range p.Prefixes {
-		if to, ok := prefix.apply(path); ok {
-			return to
+		to, ok := prefix.apply(path)
+		switch {
+		case ok && prefix.Absolute:
+			return oci.Repository{Host: p.Root.Host, Path: to}
+		case ok:
+			return p.Root.Join(to)
 		}
 	}
-	return path
+	return p.Root.Join(path)
 }
 
 func (p *publishing) newCrew(ctx context.Context) *crew { return newCrew(ctx, p.Parallel) }

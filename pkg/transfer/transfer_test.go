@@ -481,12 +481,38 @@ func TestPrefixApply(t *testing.T) {
 		{"modules", "my/mods", "modulesx", "!"},
 		{"modules", "m", "security/modules", "!"},
 	} {
-		got, ok := Prefix{tc.from, tc.to}.apply(tc.path)
+		got, ok := Prefix{From: tc.from, To: tc.to}.apply(tc.path)
 		if !ok {
 			got = "!"
 		}
 		if got != tc.want {
 			t.Errorf("%s -> %s: %s becomes %q, want %q", tc.from, tc.to, tc.path, got, tc.want)
+		}
+	}
+}
+
+func TestPublisherRepository(t *testing.T) {
+	p := Publisher{
+		Root: oci.Repository{Host: "registry.example:5000", Path: "mirror/ee"},
+		Prefixes: []Prefix{
+			{From: "installer", To: "mirror/installer", Absolute: true},
+			{From: "cli", To: "tools", Absolute: true},
+			{From: "cli/plugins", To: "never"}, // the first that fits counts
+			{From: "modules", To: "my/mods"},
+		},
+	}
+	for path, want := range map[string]string{
+		"":              "mirror/ee",
+		"install":       "mirror/ee/install",
+		"installer":     "mirror/installer",
+		"installer/x":   "mirror/installer/x",
+		"installer-old": "mirror/ee/installer-old",
+		"x/installer":   "mirror/ee/x/installer",
+		"cli/plugins/p": "tools/plugins/p",
+		"modules/m":     "mirror/ee/my/mods/m",
+	} {
+		if got := p.repository(path).String(); got != "registry.example:5000/"+want {
+			t.Errorf("%q lands in %s, want %s", path, got, want)
 		}
 	}
 }
@@ -740,12 +766,14 @@ func TestCloseBoundsNestedIndexes(t *testing.T) {
 func TestPublishRefusesInvalidNames(t *testing.T) {
 	b := newBench(t)
 	target := registrytest.Start(t, registrytest.New())
-	for _, to := range []string{"My/Mods", "a//b", strings.Repeat("x", 300)} {
-		p, c := b.publishTo(target, Prefix{From: "modules", To: to})
-		if _, _, err := p.Publish(t.Context(), &c); fault.KindOf(err) != fault.Usage {
-			t.Errorf("%.20s: got %v, want usage", to, err)
+	for _, to := range []string{"My/Mods", "a//b", "../mods", strings.Repeat("x", 300)} {
+		for _, absolute := range []bool{false, true} {
+			p, c := b.publishTo(target, Prefix{From: "modules", To: to, Absolute: absolute})
+			if _, _, err := p.Publish(t.Context(), &c); fault.KindOf(err) != fault.Usage {
+				t.Errorf("%.20s, absolute %v: got %v, want usage", to, absolute, err)
+			}
+			p.Content.(*store.Dir).Close()
 		}
-		p.Content.(*store.Dir).Close()
 	}
 	if n := len(target.Requests()); n > 0 {
 		t.Errorf("%d requests were made", n)
