@@ -220,7 +220,7 @@ func TestPackIsReproducible(t *testing.T) {
 // extra, and a second push sends nothing.
 func TestPullAndPushOverDockerRegistry(t *testing.T) {
 	opts := edition.Default()
-	opts.Minors, opts.Components, opts.Modules, opts.ExtraImages = 7, 40, 10, 3
+	opts.Minors, opts.Components, opts.Modules, opts.Packages, opts.ExtraImages = 7, 40, 10, 4, 3
 	from, to := servers.DockerRegistry(t), servers.DockerRegistry(t)
 	made, err := edition.Write(t.Context(), client(t), oci.Repository{Host: from, Path: "deckhouse/ee"}, opts)
 	if err != nil {
@@ -228,7 +228,7 @@ func TestPullAndPushOverDockerRegistry(t *testing.T) {
 	}
 	target, log := servers.Recorded(t, to)
 	disk := t.TempDir()
-	run(t, "", "ferry-pull", disk, "--source", from+"/deckhouse/ee", "--insecure", "--no-packages")
+	run(t, "", "ferry-pull", disk, "--source", from+"/deckhouse/ee", "--insecure")
 	run(t, "", "ferry-push", disk, target+"/mirror/dkp", "--insecure")
 	names := slices.Concat(slices.Collect(maps.Keys(made.Expected)), made.Discovery)
 	assertTarget(t, tagsBelow(t, to, "mirror/dkp", names), "mirror/dkp", made.Expected, made.Discovery)

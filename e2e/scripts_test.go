@@ -19,17 +19,19 @@ import (
 
 // What d8's flags become: the scripts route, in every spelling that d8 accepts.
 func TestPullFlags(t *testing.T) {
-	src, _ := source(t, edition.Tiny())
+	opts := edition.Tiny()
+	opts.Packages = 2
+	src, _ := source(t, opts)
 	for _, tc := range []struct {
 		name  string
 		flags []string
 		want  []string // archives
 	}{
-		{"default", nil, []string{"installer.tar", "module-mod-00.tar", "platform.tar", "security.tar"}},
-		{"switches", []string{"--no-platform", "--no_modules", "--no-installer=true"}, []string{"security.tar"}},
-		{"switched off", []string{"--no-platform=false", "--no-security-db", "--no-modules", "--no-packages=false"}, []string{"installer.tar", "platform.tar"}},
-		{"short flags", []string{"-imod-00", "--no-platform", "--no-security-db", "--no-installer", "-c", "1"}, []string{"module-mod-00.tar.0000.chunk"}},
-		{"module wins over no-modules", []string{"--no-modules", "-i", "mod-00", "--no-platform", "--no-security-db", "--no-installer"}, []string{"module-mod-00.tar"}},
+		{"default", nil, []string{"installer.tar", "module-mod-00.tar", "package-pkg-00.tar", "package-pkg-01.tar", "package-versions.tar", "platform.tar", "security.tar"}},
+		{"switches", []string{"--no-platform", "--no_modules", "--no_packages", "--no-installer=true"}, []string{"package-versions.tar", "security.tar"}},
+		{"switched off", []string{"--no-platform=false", "--no-security-db", "--no-modules", "--exclude-package", "pkg-00", "--no-packages=false"}, []string{"installer.tar", "package-pkg-01.tar", "package-versions.tar", "platform.tar"}},
+		{"short flags", []string{"-imod-00", "--no-platform", "--no-packages", "--no-security-db", "--no-installer", "-c", "1"}, []string{"module-mod-00.tar.0000.chunk", "package-versions.tar.0000.chunk"}},
+		{"includes win", []string{"--no-modules", "-i", "mod-00", "--no-packages", "--include-package=pkg-01@=v1.1.0", "--no-platform", "--no-security-db", "--no-installer"}, []string{"module-mod-00.tar", "package-pkg-01.tar", "package-versions.tar"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			disk := t.TempDir()
@@ -54,7 +56,7 @@ func TestPullFlags(t *testing.T) {
 // What comes later, or cannot be, says so and exits with 64, before any work.
 func TestPullRefusesFlags(t *testing.T) {
 	for _, flags := range [][]string{
-		{"--include-package", "x"}, {"--exclude-package=x"}, {"--include-plugin", "x"}, {"--deckhouse-cli-tag", "v1"},
+		{"--include-plugin", "x"}, {"--deckhouse-cli-tag", "v1"},
 		{"--proxy-registry"}, {"--gost-digest"}, {"--dry-run"}, {"--verbose-summary=true"},
 		{"--no-such-flag"}, {"--source"}, {"--force=perhaps"}, {"another-directory"},
 	} {

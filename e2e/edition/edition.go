@@ -31,7 +31,11 @@ type Options struct {
 	LayerSize int64
 	// Modules is the number of modules, which take their shapes in turn.
 	Modules int
-	// ExtraImages is the number of extra images of each module that has any.
+	// Packages is the number of packages, with the same shapes. Their release
+	// images are all expected, wanted versions or not (S5.8).
+	Packages int
+	// ExtraImages is the number of extra images of each module and package
+	// that has any.
 	ExtraImages int
 	// NoSecurity leaves out the security databases, as CE, BE and SE do
 	// (S1.2.2).
@@ -40,7 +44,7 @@ type Options struct {
 
 // Default has every shape, in some hundred kilobytes.
 func Default() Options {
-	return Options{Seed: 1, Minors: 4, Components: 6, LayerSize: 4 << 10, Modules: 4, ExtraImages: 2}
+	return Options{Seed: 1, Minors: 4, Components: 6, LayerSize: 4 << 10, Modules: 4, Packages: 2, ExtraImages: 2}
 }
 
 // Tiny has one minor release and one module: for tests that run a chain often.
@@ -92,7 +96,8 @@ func Write(ctx context.Context, target registry.Target, root oci.Repository, opt
 	if !opts.NoSecurity {
 		w.security()
 	}
-	w.modules()
+	w.addOns(modules, opts.Modules)
+	w.addOns(packages, opts.Packages)
 	if w.err != nil {
 		return nil, w.err
 	}

@@ -67,4 +67,4 @@ func (Imported) Discovery(path string) []contract.DiscoveryTag {
 // Yields implements bundle.Rules: package-versions.tar lists the versions of
 // every package as the source has them; what package-NAME.tar says of its own
 // package was chosen, and wins (S9 row 70).
-func (Imported) Yields(archive string) bool { return archive == "package-versions" }
+func (Imported) Yields(archive string) bool { return archive == packageVersions }

@@ -29,6 +29,46 @@ func Channels() []string { return append(defaultChannels[:], lts) }
 // IsChannel reports whether tag is the name of a channel (S1.3.2).
 func IsChannel(tag string) bool { return slices.Contains(Channels(), tag) }
 
+// Family is one of the kinds of add-on that a source keeps in the same way: a
+// catalogue whose tags are names, and below it for each name versions, channels
+// and extra images (S3.4, S5.7).
+type Family struct {
+	one     string // an add-on, in components, archive names and flags
+	many    string // the catalogue, in archives and at the target
+	release string // the repository below an add-on that has its channels
+}
+
+// The families.
+var (
+	Modules  = Family{one: "module", many: "modules", release: "release"}
+	Packages = Family{one: "package", many: "packages", release: "version"}
+)
+
+// Families are all of them.
+func Families() []Family { return []Family{Modules, Packages} }
+
+// One is what an add-on of the family is called, as in --exclude-ONE.
+func (f Family) One() string { return f.one }
+
+// Component is the component of the family in a Catalog, and of its catalogue.
+func (f Family) Component() string { return f.many }
+
+// Member is the component of one add-on.
+func (f Family) Member(name string) string { return f.one + "/" + name }
+
+func (f Family) archive(name string) string { return f.one + "-" + name }
+
+// path and releasePath are where an add-on stands in archives, and so at the
+// target, wherever the source has it (S6.2.1).
+func (f Family) path(name string) string        { return f.many + "/" + name }
+func (f Family) releasePath(name string) string { return f.path(name) + "/" + f.release }
+
+func (f Family) includeFlag() string { return "--include-" + f.one }
+func (f Family) excludeFlag() string { return "--exclude-" + f.one }
+
+// OptOut is the flag that leaves the family out.
+func (f Family) OptOut() string { return "--no-" + f.many }
+
 var editions = [...]string{"ce", "be", "se", "se-plus", "ee", "fe", "cse"}
 
 // Layout tells where a source keeps what (S1.2).
@@ -75,17 +115,23 @@ func NewLayout(source, modulesPathSuffix string) (Layout, error) {
 // ReleaseChannel holds channels and, in its tag list, all releases.
 func (l Layout) ReleaseChannel() oci.Repository { return l.Edition.Join("release-channel") }
 
-// Modules is the catalogue: the names of its tags are modules.
-func (l Layout) Modules() oci.Repository { return l.Edition.Join(l.modules) }
+// Catalogue holds the names of a family's add-ons: they are its tags. Modules
+// alone may be moved (S1.2.1).
+func (l Layout) Catalogue(f Family) oci.Repository {
+	if f == Modules {
+		return l.Edition.Join(l.modules)
+	}
+	return l.Edition.Join(f.many)
+}
 
-// Module holds the versions of a module.
-func (l Layout) Module(name string) oci.Repository { return l.Modules().Join(name) }
+// Main holds the versions of an add-on.
+func (l Layout) Main(f Family, name string) oci.Repository { return l.Catalogue(f).Join(name) }
 
-// ModuleRelease holds the channels of a module.
-func (l Layout) ModuleRelease(name string) oci.Repository { return l.Module(name).Join("release") }
+// Release holds the channels of an add-on.
+func (l Layout) Release(f Family, name string) oci.Repository { return l.Main(f, name).Join(f.release) }
 
-func (l Layout) moduleExtra(name string) oci.Repository { return l.Module(name).Join("extra") }
-func (l Layout) installer() oci.Repository              { return l.Bare.Join("installer") }
+func (l Layout) extra(f Family, name string) oci.Repository { return l.Main(f, name).Join("extra") }
+func (l Layout) installer() oci.Repository                  { return l.Bare.Join("installer") }
 
 // database is a security database with the one tag it has.
 type database struct{ path, tag string }
@@ -97,23 +143,19 @@ var databases = [...]database{
 	{"security/trivy-checks", "0"},
 }
 
-// Components and roles of a Catalog.
+// Components and roles of a Catalog; those of add-ons are their family's.
 const (
 	ComponentPlatform = "platform"
-	ComponentModules  = "modules"
 
 	RoleMain           = "main"
 	RoleReleaseChannel = "release-channel"
 	RoleCatalogue      = "catalogue"
 )
 
-// ComponentModule is the component of one module.
-func ComponentModule(name string) string { return "module/" + name }
-
-// ModuleNames returns those catalogue tags that can name a module. Where the
-// modules stand in the edition's root itself, its tags are versions, channels
-// and attestations too.
-func ModuleNames(tags []string) []string {
+// Names returns those catalogue tags that can name an add-on. Where the modules
+// stand in the edition's root itself, its tags are versions, channels and
+// attestations too.
+func Names(tags []string) []string {
 	var out []string
 	for _, tag := range tags {
 		_, version := selection.ParseVersion(tag)

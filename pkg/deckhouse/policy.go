@@ -38,19 +38,25 @@ type Policy struct {
 	// of them may be given.
 	IncludeModules []string `json:"includeModule,omitempty"`
 	ExcludeModules []string `json:"excludeModule,omitempty"`
+	// IncludePackages and ExcludePackages are the same for packages.
+	IncludePackages []string `json:"includePackage,omitempty"`
+	ExcludePackages []string `json:"excludePackage,omitempty"`
 	// ModulesPathSuffix is where the modules are below the source: "" is
 	// "modules", "/" the source itself (S1.2.1).
 	ModulesPathSuffix string `json:"modulesPathSuffix,omitempty"`
-	// OnlyExtraImages takes nothing of modules but their extra images.
+	// OnlyExtraImages takes nothing of modules and packages but their extra
+	// images.
 	OnlyExtraImages bool `json:"onlyExtraImages,omitempty"`
 
 	// InstallerTag is the tag of the installer; "" is "latest", if there is
 	// one.
 	InstallerTag string `json:"installerTag,omitempty"`
 
-	// NoPlatform, NoModules, NoSecurityDB and NoInstaller leave a part out.
+	// NoPlatform, NoModules, NoPackages, NoSecurityDB and NoInstaller leave a
+	// part out. Without packages their lists of versions stay (S5.8).
 	NoPlatform   bool `json:"noPlatform,omitempty"`
 	NoModules    bool `json:"noModules,omitempty"`
+	NoPackages   bool `json:"noPackages,omitempty"`
 	NoSecurityDB bool `json:"noSecurityDb,omitempty"`
 	NoInstaller  bool `json:"noInstaller,omitempty"`
 	// SkipVEX leaves attestations out.
@@ -97,13 +103,20 @@ type intent struct {
 	pin     string             // the tag of --deckhouse-tag or of an exact include (S3.7); "" when there is none
 	include selection.Choice   // of the platform; without constraints when there is none
 	since   *selection.Version // nil when there is none
-	wanted  []selection.Choice // modules to include
-	refused []selection.Choice // modules to exclude
+
+	modules, packages filter
+}
+
+// filter is what a policy says about the add-ons of one family.
+type filter struct {
+	Family
+	leftOut          bool // --no-modules
+	include, exclude []selection.Choice
 }
 
 func (p Policy) compile() (*intent, error) {
 	in := &intent{Policy: p}
-	steps := []func() error{in.parseSource, in.checkPairs, in.parsePlatform, in.parseModules, in.checkTags}
+	steps := []func() error{in.parseSource, in.checkPairs, in.parsePlatform, in.parseFilters, in.checkTags}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -126,7 +139,8 @@ func (in *intent) checkPairs() error {
 		{"--since-version", "--deckhouse-tag", in.SinceVersion != "", in.DeckhouseTag != ""},
 		{"--include-platform", "--deckhouse-tag", in.IncludePlatform != "", in.DeckhouseTag != ""},
 		{"--include-platform", "--since-version", in.IncludePlatform != "", in.SinceVersion != ""},
-		{"--include-module", "--exclude-module", len(in.IncludeModules) > 0, len(in.ExcludeModules) > 0},
+		{Modules.includeFlag(), Modules.excludeFlag(), len(in.IncludeModules) > 0, len(in.ExcludeModules) > 0},
+		{Packages.includeFlag(), Packages.excludeFlag(), len(in.IncludePackages) > 0, len(in.ExcludePackages) > 0},
 	} {
 		if pair.firstSet && pair.secondSet {
 			return fault.Newf(fault.Usage, pair.first+" and "+pair.second, "together they are ambiguous").Hint("use one of them")
@@ -159,15 +173,32 @@ func (in *intent) parsePlatform() error {
 	return nil
 }
 
-func (in *intent) parseModules() error {
+func (in *intent) parseFilters() error {
 	var err error
-	if in.wanted, err = selection.ParseChoices(in.IncludeModules); err != nil {
-		return fault.New(fault.Usage, "--include-module", err)
+	if in.modules, err = parseFilter(Modules, in.NoModules, in.IncludeModules, in.ExcludeModules); err != nil {
+		return err
 	}
-	if in.refused, err = selection.ParseChoices(in.ExcludeModules); err != nil {
-		return fault.New(fault.Usage, "--exclude-module", err)
+	in.packages, err = parseFilter(Packages, in.NoPackages, in.IncludePackages, in.ExcludePackages)
+	return err
+}
+
+func parseFilter(f Family, leftOut bool, include, exclude []string) (filter, error) {
+	out := filter{Family: f, leftOut: leftOut}
+	var err error
+	if out.include, err = selection.ParseChoices(include); err != nil {
+		return out, fault.New(fault.Usage, f.includeFlag(), err)
 	}
-	return nil
+	if out.exclude, err = selection.ParseChoices(exclude); err != nil {
+		return out, fault.New(fault.Usage, f.excludeFlag(), err)
+	}
+	return out, nil
+}
+
+func (in *intent) filter(f Family) filter {
+	if f == Packages {
+		return in.packages
+	}
+	return in.modules
 }
 
 func (in *intent) checkTags() error {
@@ -180,20 +211,20 @@ func (in *intent) checkTags() error {
 	return nil
 }
 
-// wantsModules reports whether modules are wanted at all. An include, and
+// wants reports whether add-ons of the family are wanted at all. An include, and
 // --only-extra-images, win over --no-modules (S2.4.5, S5.1).
-func (in *intent) wantsModules() bool {
-	return !in.NoModules || len(in.wanted) > 0 || in.OnlyExtraImages
+func (in *intent) wants(f filter) bool {
+	return !f.leftOut || len(f.include) > 0 || in.OnlyExtraImages
 }
 
-// wantsModule tells whether a module is wanted, and what was said about it.
-// exclude are the constraints whose versions are left out of it (S9 row 78).
-func (in *intent) wantsModule(name string) (include, exclude selection.Choice, ok bool) {
-	include, named := choiceOf(in.wanted, name)
-	if len(in.wanted) > 0 && !named {
+// choose tells whether an add-on is wanted, and what was said about it. exclude
+// are the constraints whose versions are left out of it (S9 row 78).
+func (f filter) choose(name string) (include, exclude selection.Choice, ok bool) {
+	include, named := choiceOf(f.include, name)
+	if len(f.include) > 0 && !named {
 		return include, exclude, false
 	}
-	exclude, named = choiceOf(in.refused, name)
+	exclude, named = choiceOf(f.exclude, name)
 	return include, exclude, !named || len(exclude.Constraints) > 0
 }
 
@@ -223,8 +254,12 @@ func (s Scope) Layout() Layout { return s.in.layout }
 // Platform reports whether the platform is looked at.
 func (s Scope) Platform() bool { return !s.in.NoPlatform }
 
-// Modules reports whether modules are looked at.
-func (s Scope) Modules() bool { return s.in.wantsModules() }
+// Family reports whether add-ons of the family are looked at. Packages always
+// are: their versions are listed whatever the filters (S5.8).
+func (s Scope) Family(f Family) bool { return f == Packages || s.Wanted(f) }
+
+// Wanted reports whether the policy asks for add-ons of the family.
+func (s Scope) Wanted(f Family) bool { return s.in.wants(s.in.filter(f)) }
 
 // Releases reports whether the list of all platform releases is needed; a
 // pinned platform needs no release channels at all (S3.7.5).
@@ -255,16 +290,24 @@ func spellings(tag string) []string {
 	return out
 }
 
-// Module tells whether a module is wanted, and then whether its channels and
-// its list of versions are needed (S3.4). Without an include all is looked at,
-// so that the catalog serves any later select.
-func (s Scope) Module(name string) (wanted, channels, versions bool) {
-	include, _, ok := s.in.wantsModule(name)
-	if !ok {
-		return false, false, false
+// Look is what there is to ask about one add-on.
+type Look struct {
+	Channels bool // what the channels point at
+	Versions bool // the tag list of the main repository
+	Releases bool // the tag list of the release repository
+}
+
+// Look tells what is needed to know about an add-on (S3.4). Without an include
+// all is looked at, so that the catalog serves any later select.
+func (s Scope) Look(f Family, name string) Look {
+	filter := s.in.filter(f)
+	look := Look{Releases: f == Packages}
+	include, _, ok := filter.choose(name)
+	if !ok || !s.in.wants(filter) {
+		return look
 	}
-	if len(s.in.wanted) == 0 {
-		return true, true, true
-	}
-	return true, !include.Exact() && !s.in.OnlyExtraImages, include.Ranged()
+	everything := len(filter.include) == 0
+	look.Channels = everything || !include.Exact() && !s.in.OnlyExtraImages
+	look.Versions = everything || include.Ranged()
+	return look
 }

@@ -27,11 +27,15 @@ func TestValidate(t *testing.T) {
 		{"include and tag", Policy{IncludePlatform: "^1.64", DeckhouseTag: "stable"}, "--include-platform and --deckhouse-tag"},
 		{"include and since", Policy{IncludePlatform: "^1.64", SinceVersion: "1.64"}, "--include-platform and --since-version"},
 		{"include and exclude", Policy{IncludeModules: []string{"a"}, ExcludeModules: []string{"b"}}, "--include-module and --exclude-module"},
+		{"both for packages", Policy{IncludePackages: []string{"a"}, ExcludePackages: []string{"b"}}, "--include-package and --exclude-package"},
+		{"modules and packages", Policy{IncludeModules: []string{"a"}, ExcludePackages: []string{"b"}}, ""},
 		{"since", Policy{SinceVersion: "bob"}, "--since-version"},
 		{"include platform", Policy{IncludePlatform: "bob"}, "--include-platform"},
 		{"redirection", Policy{IncludePlatform: "/var/bundle"}, "--include-platform"},
 		{"include module", Policy{IncludeModules: []string{"a@"}}, "--include-module"},
 		{"exclude module", Policy{ExcludeModules: []string{"@1"}}, "--exclude-module"},
+		{"include package", Policy{IncludePackages: []string{"a@"}}, "--include-package"},
+		{"exclude package", Policy{ExcludePackages: []string{"@1"}}, "--exclude-package"},
 		{"tag", Policy{DeckhouseTag: "a/b"}, "--deckhouse-tag"},
 		{"installer", Policy{InstallerTag: "-"}, "--installer-tag"},
 		{"suffix", Policy{ModulesPathSuffix: "../x"}, "--modules-path-suffix"},
@@ -50,11 +54,11 @@ func TestValidate(t *testing.T) {
 }
 
 func TestReadPolicy(t *testing.T) {
-	got, err := ReadPolicy(strings.NewReader(`{"source":"h/e/ee","includeModule":["a@^1"],"noSecurityDb":true}` + "\n"))
+	got, err := ReadPolicy(strings.NewReader(`{"source":"h/e/ee","includeModule":["a@^1"],"excludePackage":["b"],"noPackages":true,"noSecurityDb":true}` + "\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Policy{Source: "h/e/ee", IncludeModules: []string{"a@^1"}, NoSecurityDB: true}, got); diff != "" {
+	if diff := cmp.Diff(Policy{Source: "h/e/ee", IncludeModules: []string{"a@^1"}, ExcludePackages: []string{"b"}, NoPackages: true, NoSecurityDB: true}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, text := range []string{"", "{", `{"exclude":[]}`, `{} {}`, `{} x`, `[]`, `{"sinceVersion":"bob"}`, "{" + strings.Repeat(" ", policyLimit) + "}"} {
@@ -112,21 +116,29 @@ func TestScope(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		policy Policy
-		module string
-		want   [3]bool // looked at, channels, versions
+		family Family
+		want   Look
 	}{
-		{Policy{}, "a", [3]bool{true, true, true}},
-		{Policy{ExcludeModules: []string{"a"}}, "a", [3]bool{}},
-		{Policy{ExcludeModules: []string{"a@^1"}}, "a", [3]bool{true, true, true}},
-		{Policy{IncludeModules: []string{"b"}}, "a", [3]bool{}},
-		{Policy{IncludeModules: []string{"a"}}, "a", [3]bool{true, true, false}},
-		{Policy{IncludeModules: []string{"a@^1"}}, "a", [3]bool{true, true, true}},
-		{Policy{IncludeModules: []string{"a@=v1"}}, "a", [3]bool{true, false, false}},
-		{Policy{IncludeModules: []string{"a@^1"}, OnlyExtraImages: true}, "a", [3]bool{true, false, true}},
+		{Policy{}, Modules, Look{Channels: true, Versions: true}},
+		{Policy{NoModules: true}, Modules, Look{}},
+		{Policy{ExcludeModules: []string{"a"}}, Modules, Look{}},
+		{Policy{ExcludeModules: []string{"a@^1"}}, Modules, Look{Channels: true, Versions: true}},
+		{Policy{IncludeModules: []string{"b"}}, Modules, Look{}},
+		{Policy{IncludeModules: []string{"a"}}, Modules, Look{Channels: true}},
+		{Policy{IncludeModules: []string{"a@^1"}}, Modules, Look{Channels: true, Versions: true}},
+		{Policy{IncludeModules: []string{"a@=v1"}}, Modules, Look{}},
+		{Policy{IncludeModules: []string{"a@^1"}, OnlyExtraImages: true}, Modules, Look{Versions: true}},
+		// Each family has its own filters; package-versions needs the lists of
+		// all packages, whatever the filters (S5.8).
+		{Policy{ExcludePackages: []string{"a"}}, Modules, Look{Channels: true, Versions: true}},
+		{Policy{ExcludePackages: []string{"a"}}, Packages, Look{Releases: true}},
+		{Policy{NoPackages: true}, Packages, Look{Releases: true}},
+		{Policy{IncludePackages: []string{"b"}}, Packages, Look{Releases: true}},
+		{Policy{IncludePackages: []string{"a"}, NoPackages: true}, Packages, Look{Channels: true, Releases: true}},
+		{Policy{IncludeModules: []string{"b"}}, Packages, Look{Channels: true, Versions: true, Releases: true}},
 	} {
-		wanted, channels, versions := scope(tc.policy).Module(tc.module)
-		if got := [3]bool{wanted, channels, versions}; got != tc.want {
-			t.Errorf("%+v: module %s is %v, want %v", tc.policy, tc.module, got, tc.want)
+		if diff := cmp.Diff(tc.want, scope(tc.policy).Look(tc.family, "a")); diff != "" {
+			t.Errorf("%+v: %s a (-want +got):\n%s", tc.policy, tc.family.one, diff)
 		}
 	}
 	for tag, want := range map[string][]string{

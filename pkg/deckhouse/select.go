@@ -39,7 +39,12 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is of %s, the policy is about %s", cat.Source, got)
 	}
 	s := newSelector(cat, in)
-	for _, part := range []func() error{s.platform, s.modules, s.security, s.installer} {
+	for _, part := range []func() error{
+		s.platform, s.security, s.installer,
+		func() error { return s.addOns(s.modules) },
+		func() error { return s.addOns(s.packages) },
+		s.packageVersions, // last: it takes what nobody else wants
+	} {
 		if err := part(); err != nil {
 			return contract.SelectionSpec{}, nil, err
 		}
@@ -82,18 +87,29 @@ func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 func (s *selector) row(repo oci.Repository, listed bool) (contract.CatalogRepository, error) {
 	row, ok := s.rows[repo.String()]
 	if !ok || listed && !row.Listed {
-		return row, fault.Newf(fault.Damaged, "Catalog", "it does not tell what %s holds", repo).
-			Hint("either the catalog was made with a narrower policy: run discover with the policy that select has; " +
-				"or the registry lists no tags, as proxies do: then name one platform version, as in --deckhouse-tag v1.2.3, and leave modules out with --no-modules")
+		return row, unknown(repo)
 	}
 	return row, nil
+}
+
+func unknown(repo oci.Repository) error {
+	return fault.Newf(fault.Damaged, "Catalog", "it does not tell what %s holds", repo).
+		Hint("either the catalog was made with a narrower policy: run discover with the policy that select has; " +
+			"or the registry lists no tags, as proxies do: then name one platform version, as in --deckhouse-tag v1.2.3, and leave the rest out with --no-modules --no-packages")
 }
 
 func (s *selector) note(subject, text string) {
 	s.notes = append(s.notes, Note{subject, text})
 }
 
+// archive plans an archive. A package named "versions" shares package-versions.
 func (s *selector) archive(name string, layouts ...string) {
+	for i, a := range s.out.Archives {
+		if a.Name == name {
+			s.out.Archives[i].Layouts = append(a.Layouts, layouts...)
+			return
+		}
+	}
 	s.out.Archives = append(s.out.Archives, contract.Archive{Name: name, Layouts: layouts})
 }
 

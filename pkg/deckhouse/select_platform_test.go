@@ -17,7 +17,7 @@ const (
 )
 
 func platformCatalog(channels, tags string) *catalog {
-	return newCatalog().row("release-channel", tags).channels(ComponentPlatform, channels)
+	return newCatalog().withoutPackages().row("release-channel", tags).channels(ComponentPlatform, channels)
 }
 
 // releaseTags are the version tags and channels in release-channel.

@@ -20,6 +20,10 @@ func newCatalog() *catalog {
 	return &catalog{contract.CatalogSpec{Vendor: Vendor, Source: testSource, Edition: "ee"}}
 }
 
+// withoutPackages adds an empty catalogue of packages, at which discover always
+// looks.
+func (c *catalog) withoutPackages() *catalog { return c.row("packages", "") }
+
 // row adds a listed repository; tags are blank-separated.
 func (c *catalog) row(path, tags string) *catalog {
 	name := testSource
@@ -50,11 +54,24 @@ func (c *catalog) channels(component, pairs string) *catalog {
 	return c
 }
 
-// module adds a module with channels and version tags to a catalog that has no
-// catalogue yet.
-func (c *catalog) module(name, channels, tags string) *catalog {
-	return c.row("modules", name).row("modules/"+name+"/release", "").unlisted().
-		channels(ComponentModule(name), channels).row("modules/"+name, tags)
+// addOn adds an add-on with channels and version tags to a catalog that has no
+// catalogue of the family yet.
+func (c *catalog) addOn(f Family, name, channels, tags string) *catalog {
+	return c.row(f.many, name).row(f.path(name), tags).release(f, name, channels, "")
+}
+
+// release adds a release repository, listed as discover does for packages.
+func (c *catalog) release(f Family, name, channels, tags string) *catalog {
+	c.row(f.releasePath(name), tags).channels(f.Member(name), channels)
+	for pair := range strings.FieldsSeq(channels) {
+		channel, _, _ := strings.Cut(pair, "=")
+		last := &c.Repositories[len(c.Repositories)-1]
+		last.Tags = append(last.Tags, channel)
+	}
+	if f == Modules {
+		return c.unlisted()
+	}
+	return c
 }
 
 func selectAll(t *testing.T, c *catalog, p Policy) (contract.SelectionSpec, []Note) {
@@ -105,18 +122,23 @@ func images(spec contract.SelectionSpec, path string) []contract.SelectedImage {
 }
 
 func onlyPlatform(p Policy) Policy {
-	p.NoModules, p.NoSecurityDB, p.NoInstaller = true, true, true
+	p.NoModules, p.NoPackages, p.NoSecurityDB, p.NoInstaller = true, true, true, true
 	return p
 }
 
 func onlyModules(p Policy) Policy {
-	p.NoPlatform, p.NoSecurityDB, p.NoInstaller = true, true, true
+	p.NoPlatform, p.NoPackages, p.NoSecurityDB, p.NoInstaller = true, true, true, true
+	return p
+}
+
+func onlyPackages(p Policy) Policy {
+	p.NoPlatform, p.NoModules, p.NoSecurityDB, p.NoInstaller = true, true, true, true
 	return p
 }
 
 func TestSecurityAndInstaller(t *testing.T) {
-	p := Policy{NoPlatform: true, NoModules: true}
-	spec, _ := selectAll(t, newCatalog(), p)
+	p := Policy{NoPlatform: true, NoModules: true, NoPackages: true}
+	spec, _ := selectAll(t, newCatalog().withoutPackages(), p)
 	want := contract.SelectionSpec{
 		Vendor: Vendor, Source: testSource,
 		Archives: []contract.Archive{
@@ -137,12 +159,12 @@ func TestSecurityAndInstaller(t *testing.T) {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 	p.InstallerTag = "v0.3.0" // S9 row 74: what was asked for must be there
-	spec, _ = selectAll(t, newCatalog(), p)
+	spec, _ = selectAll(t, newCatalog().withoutPackages(), p)
 	if got := at(spec, "installer"); got != "v0.3.0" {
 		t.Errorf("explicit installer: %s, want it required", got)
 	}
 	p.NoSecurityDB, p.NoInstaller = true, true
-	if spec, _ = selectAll(t, newCatalog(), p); len(spec.Images)+len(spec.Archives) > 0 {
+	if spec, _ = selectAll(t, newCatalog().withoutPackages(), p); len(spec.Images)+len(spec.Archives) > 0 {
 		t.Errorf("everything is left out, yet %d images are wanted", len(spec.Images))
 	}
 }
@@ -161,6 +183,11 @@ func TestSelectRefusesForeignCatalogs(t *testing.T) {
 		"modules not looked at":          {newCatalog(), onlyModules(Policy{})},
 		"module not looked at":           {newCatalog().row("modules", "console"), onlyModules(Policy{})},
 		"module's versions not listed":   {newCatalog().row("modules", "m").row("modules/m/release", ""), onlyModules(Policy{IncludeModules: []string{"m@^1"}})},
+		"packages not looked at":         {newCatalog(), onlyPackages(Policy{})},
+		"packages not listed":            {newCatalog().row("packages", "").unlisted(), onlyPackages(Policy{})},
+		"versions not looked at":         {newCatalog(), onlyPackages(Policy{NoPackages: true})},
+		"package's versions not read":    {newCatalog().row("packages", "p"), onlyPackages(Policy{NoPackages: true})},
+		"channels of an excluded one":    {newCatalog().row("packages", "p").row("packages/p/version", "stable v1.0.0"), onlyPackages(Policy{})},
 		"modules elsewhere":              {newCatalog().row("modules", ""), onlyModules(Policy{ModulesPathSuffix: "mods"})},
 		"channels of a pin not read":     {newCatalog(), onlyPlatform(Policy{DeckhouseTag: "v1.70.0"})},
 		"platform channel at no version": {newCatalog().row("release-channel", "").channels("platform", "alpha=bob"), onlyPlatform(Policy{})},

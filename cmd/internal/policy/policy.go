@@ -21,11 +21,14 @@ type Deckhouse struct {
 	IgnoreSuspend     bool     `help:"Carry suspended channels like any other." group:"What to carry (Deckhouse)"`
 	IncludeModule     []string `placeholder:"NAME[@CONSTRAINT]" help:"Carry this module, and no others that are not named; may be given again." group:"What to carry (Deckhouse)"`
 	ExcludeModule     []string `placeholder:"NAME[@CONSTRAINT]" help:"Leave this module out, or those of its versions that match; may be given again." group:"What to carry (Deckhouse)"`
+	IncludePackage    []string `placeholder:"NAME[@CONSTRAINT]" help:"Carry this package, and no others that are not named; may be given again." group:"What to carry (Deckhouse)"`
+	ExcludePackage    []string `placeholder:"NAME[@CONSTRAINT]" help:"Leave this package out, or those of its versions that match; may be given again." group:"What to carry (Deckhouse)"`
 	ModulesPathSuffix string   `placeholder:"PATH" help:"Where modules are below the source (default modules; / is the source itself)." group:"What to carry (Deckhouse)"`
-	OnlyExtraImages   bool     `help:"Carry nothing of modules but their extra images." group:"What to carry (Deckhouse)"`
+	OnlyExtraImages   bool     `help:"Carry nothing of modules and packages but their extra images." group:"What to carry (Deckhouse)"`
 	InstallerTag      string   `placeholder:"TAG" help:"Carry this tag of the installer (default latest, if there is one)." group:"What to carry (Deckhouse)"`
 	NoPlatform        bool     `help:"Leave the platform out." group:"What to carry (Deckhouse)"`
 	NoModules         bool     `help:"Leave modules out." group:"What to carry (Deckhouse)"`
+	NoPackages        bool     `help:"Leave packages out; the lists of their versions stay." group:"What to carry (Deckhouse)"`
 	NoSecurityDB      bool     `name:"no-security-db" help:"Leave the security databases out." group:"What to carry (Deckhouse)"`
 	NoInstaller       bool     `help:"Leave the installer out." group:"What to carry (Deckhouse)"`
 	SkipVEXImages     bool     `name:"skip-vex-images" help:"Leave vulnerability attestations (VEX) out." group:"What to carry (Deckhouse)"`
@@ -42,8 +45,9 @@ func (f Deckhouse) Read() (deckhouse.Policy, error) {
 	p := deckhouse.Policy{
 		Source: f.Source, DeckhouseTag: f.DeckhouseTag, IncludePlatform: f.IncludePlatform, SinceVersion: f.SinceVersion,
 		IgnoreSuspend: f.IgnoreSuspend, IncludeModules: f.IncludeModule, ExcludeModules: f.ExcludeModule,
+		IncludePackages: f.IncludePackage, ExcludePackages: f.ExcludePackage,
 		ModulesPathSuffix: f.ModulesPathSuffix, OnlyExtraImages: f.OnlyExtraImages, InstallerTag: f.InstallerTag,
-		NoPlatform: f.NoPlatform, NoModules: f.NoModules, NoSecurityDB: f.NoSecurityDB, NoInstaller: f.NoInstaller,
+		NoPlatform: f.NoPlatform, NoModules: f.NoModules, NoPackages: f.NoPackages, NoSecurityDB: f.NoSecurityDB, NoInstaller: f.NoInstaller,
 		SkipVEX: f.SkipVEXImages,
 	}
 	return p, p.Validate()

@@ -67,6 +67,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.Int64Var(&opts.LayerSize, "layer-size", 256<<10, "incompressible bytes in each component")
 	flags.IntVar(&opts.Minors, "minors", opts.Minors, "minor releases of the platform")
 	flags.IntVar(&opts.Modules, "modules", opts.Modules, "modules")
+	flags.IntVar(&opts.Packages, "packages", opts.Packages, "packages")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

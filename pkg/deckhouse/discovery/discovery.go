@@ -26,7 +26,8 @@ import (
 
 // Options are the settings of Discover.
 type Options struct {
-	// Parallel is how many modules are looked at at a time; 0 is 8.
+	// Parallel is how many modules and packages are looked at at a time; 0
+	// is 8.
 	Parallel int
 	// Log receives a line for each repository looked at; nil is silence.
 	Log *slog.Logger
@@ -48,10 +49,12 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 		log:  cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
 		rows: map[string]contract.CatalogRepository{},
 	}
-	var modules []string
-	if scope.Modules() {
-		if modules, err = e.catalogue(ctx); err != nil {
-			return contract.CatalogSpec{}, err
+	names := map[deckhouse.Family][]string{}
+	for _, f := range deckhouse.Families() {
+		if scope.Family(f) {
+			if names[f], err = e.catalogue(ctx, f); err != nil {
+				return contract.CatalogSpec{}, err
+			}
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -59,8 +62,10 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 	if scope.Platform() {
 		group.Go(func() error { return e.platform(ctx) })
 	}
-	for _, name := range modules {
-		group.Go(func() error { return e.module(ctx, name) })
+	for _, f := range deckhouse.Families() {
+		for _, name := range names[f] {
+			group.Go(func() error { return e.addOn(ctx, f, name) })
+		}
 	}
 	if err := group.Wait(); err != nil {
 		return contract.CatalogSpec{}, err
@@ -140,24 +145,39 @@ func (e *explorer) pinned(ctx context.Context) error {
 	return nil
 }
 
-// catalogue returns the modules that the policy wants looked at.
-func (e *explorer) catalogue(ctx context.Context) ([]string, error) {
-	tags, listed, err := e.tags(ctx, e.layout.Modules())
+// catalogue returns the add-ons of a family.
+func (e *explorer) catalogue(ctx context.Context, f deckhouse.Family) ([]string, error) {
+	repo := e.layout.Catalogue(f)
+	tags, listed, err := e.tags(ctx, repo)
 	if err == nil && !listed {
 		listed, err = e.listsTags(ctx)
+	}
+	if fault.KindOf(err) == fault.Denied {
+		err = e.refused(f, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	e.add(e.layout.Modules(), contract.CatalogRepository{
-		Component: deckhouse.ComponentModules, Role: deckhouse.RoleCatalogue, Tags: tags, Listed: listed,
+	e.add(repo, contract.CatalogRepository{
+		Component: f.Component(), Role: deckhouse.RoleCatalogue, Tags: tags, Listed: listed,
 	}, nil)
-	return deckhouse.ModuleNames(tags), nil
+	return deckhouse.Names(tags), nil
+}
+
+// refused excuses a catalogue that the login may not see where nobody asked for
+// what it names: the versions of packages are looked at even then (S5.8), and a
+// licence without packages must not keep the platform from being pulled.
+func (e *explorer) refused(f deckhouse.Family, err error) error {
+	if e.scope.Wanted(f) {
+		return fault.New(fault.Denied, "", err).Hint("check the login, or leave them out with %s", f.OptOut())
+	}
+	e.log.Warn("the source refuses the catalogue, so nothing below it is carried", "catalogue", e.layout.Catalogue(f), "cause", err)
+	return nil
 }
 
 // listsTags tells whether the lack of one list means an absent repository, as of
-// an edition without modules (S5.6.1), or a registry that has no lists at all:
-// that one serves release channels and does not list them either.
+// an edition without modules or packages (S5.6.1, S5.7), or a registry that has
+// no lists at all: that one serves release channels and does not list them either.
 func (e *explorer) listsTags(ctx context.Context) (bool, error) {
 	releases := e.layout.ReleaseChannel()
 	if _, listed, err := e.tags(ctx, releases); listed || err != nil {
@@ -172,37 +192,57 @@ func (e *explorer) listsTags(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func (e *explorer) module(ctx context.Context, name string) error {
-	wanted, needChannels, needVersions := e.scope.Module(name)
-	component := deckhouse.ComponentModule(name)
-	var channels []contract.CatalogChannel
-	if wanted && needChannels {
-		repo := e.layout.ModuleRelease(name)
-		var err error
-		if channels, err = e.readChannels(ctx, component, repo); err != nil {
-			return moduleHint(name, err)
-		}
-		e.add(repo, contract.CatalogRepository{Component: component, Role: deckhouse.RoleReleaseChannel}, channels)
+func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) error {
+	look := e.scope.Look(f, name)
+	channels, err := e.releases(ctx, f, name, look)
+	if err != nil {
+		return addOnHint(f, name, err)
 	}
-	if wanted && needVersions {
-		repo := e.layout.Module(name)
-		tags, listed, err := e.tags(ctx, repo)
-		if err != nil {
-			return err
-		}
-		listed = listed || len(channels) == 0
-		e.add(repo, contract.CatalogRepository{Component: component, Role: deckhouse.RoleMain, Tags: tags, Listed: listed}, nil)
+	if !look.Versions {
+		return nil
 	}
+	repo := e.layout.Main(f, name)
+	tags, listed, err := e.tags(ctx, repo)
+	if err != nil {
+		return err
+	}
+	listed = listed || len(channels) == 0
+	e.add(repo, contract.CatalogRepository{Component: f.Member(name), Role: deckhouse.RoleMain, Tags: tags, Listed: listed}, nil)
 	return nil
 }
 
-// moduleHint tells how to go on without a module whose channels are broken:
+// releases looks into the release repository of an add-on. Where its list is
+// wanted and not found, the channels tell whether there is such a repository.
+func (e *explorer) releases(ctx context.Context, f deckhouse.Family, name string, look deckhouse.Look) ([]contract.CatalogChannel, error) {
+	if !look.Channels && !look.Releases {
+		return nil, nil
+	}
+	repo := e.layout.Release(f, name)
+	row := contract.CatalogRepository{Component: f.Member(name), Role: deckhouse.RoleReleaseChannel}
+	var err error
+	if look.Releases {
+		if row.Tags, row.Listed, err = e.tags(ctx, repo); err != nil {
+			return nil, err
+		}
+	}
+	var channels []contract.CatalogChannel
+	if look.Channels || !row.Listed {
+		if channels, err = e.readChannels(ctx, row.Component, repo); err != nil {
+			return nil, err
+		}
+		row.Listed = row.Listed || look.Releases && len(channels) == 0
+	}
+	e.add(repo, row, channels)
+	return channels, nil
+}
+
+// addOnHint tells how to go on without an add-on whose channels are broken:
 // leaving it out must be the operator's word, not ours.
-func moduleHint(name string, err error) error {
+func addOnHint(f deckhouse.Family, name string, err error) error {
 	if fault.KindOf(err) != fault.Protocol {
 		return err
 	}
-	return fault.New(fault.Protocol, "", err).Hint("tell the module's publisher, or leave it out with --exclude-module %s", name)
+	return fault.New(fault.Protocol, "", err).Hint("tell the %s's publisher, or leave it out with --exclude-%s %s", f.One(), f.One(), name)
 }
 
 // tags lists a repository. A 404 says that there is no such repository, or, of a

@@ -100,6 +100,10 @@ func edition(t *testing.T) *source {
 	s.channel(t, "/modules/console/release", "stable", `{"version":"1.43.5","suspend":true}`)
 	s.channel(t, "/modules/console/release", "lts", `{"version":"v1.40.0"}`)
 	s.tag("/modules/console", "v1.40.0", "v1.43.5", "v1.43.5.att")
+	s.tag("/packages", "redis", "silent")
+	s.channel(t, "/packages/redis/version", "stable", `{"version":"v7.0.0"}`)
+	s.tag("/packages/redis/version", "v6.0.0", "v7.0.0")
+	s.tag("/packages/redis", "v7.0.0")
 	return s
 }
 
@@ -137,6 +141,12 @@ func TestDiscover(t *testing.T) {
 		"module/console lts: v1.40.0",
 		"module/console stable: 1.43.5 suspended",
 	}
+	// Whatever the filters, the versions of all packages are listed (S5.8).
+	packages := []string{
+		`"/packages" packages catalogue: redis silent (listed)`,
+		`"/packages/redis/version" package/redis release-channel: stable v6.0.0 v7.0.0 (listed)`,
+		`"/packages/silent/version" package/silent release-channel:  (listed)`,
+	}
 	const channelTags = "alpha beta early-access rock-solid stable"
 	for _, tc := range []struct {
 		name   string
@@ -149,26 +159,39 @@ func TestDiscover(t *testing.T) {
 			`"/modules/announced-only/release" module/announced-only release-channel: `,
 			`"/modules/console" module/console main: v1.40.0 v1.43.5 v1.43.5.att (listed)`,
 			`"/modules/console/release" module/console release-channel: lts stable`,
+			`"/packages" packages catalogue: redis silent (listed)`,
+			`"/packages/redis" package/redis main: v7.0.0 (listed)`,
+			`"/packages/redis/version" package/redis release-channel: stable v6.0.0 v7.0.0 (listed)`,
+			`"/packages/silent" package/silent main:  (listed)`,
+			`"/packages/silent/version" package/silent release-channel:  (listed)`,
 			`"/release-channel" platform release-channel: alpha beta early-access rock-solid stable v1.70.0 v1.71.0 v1.72.10 (listed)`,
-		}, module, platform)},
-		{"a pin, the other spelling (S9 row 66)", deckhouse.Policy{NoModules: true, DeckhouseTag: "1.70.0"}, slices.Concat([]string{
+		}, module, []string{"package/redis stable: v7.0.0"}, platform)},
+		{"a pin, the other spelling (S9 row 66)", deckhouse.Policy{NoModules: true, NoPackages: true, DeckhouseTag: "1.70.0"}, slices.Concat([]string{
 			`"" platform main: v1.70.0`,
+		}, packages, []string{
 			`"/release-channel" platform release-channel: ` + channelTags,
 		}, platform)},
-		{"a pinned custom tag", deckhouse.Policy{NoModules: true, DeckhouseTag: "pr12345"}, slices.Concat([]string{
+		{"a pinned custom tag", deckhouse.Policy{NoModules: true, NoPackages: true, DeckhouseTag: "pr12345"}, slices.Concat([]string{
 			`"" platform main: pr12345`,
+		}, packages, []string{
 			`"/release-channel" platform release-channel: ` + channelTags,
 		}, platform)},
-		{"a pin that is not there", deckhouse.Policy{NoModules: true, DeckhouseTag: "pr9"}, slices.Concat([]string{
+		{"a pin that is not there", deckhouse.Policy{NoModules: true, NoPackages: true, DeckhouseTag: "pr9"}, slices.Concat([]string{
 			`"" platform main: `,
+		}, packages, []string{
 			`"/release-channel" platform release-channel: ` + channelTags,
 		}, platform)},
-		{"one module, bare", deckhouse.Policy{NoPlatform: true, IncludeModules: []string{"console"}}, slices.Concat([]string{
+		{"one module, bare", deckhouse.Policy{NoPlatform: true, NoPackages: true, IncludeModules: []string{"console"}}, slices.Concat([]string{
 			catalogue,
 			`"/modules/console/release" module/console release-channel: lts stable`,
-		}, module)},
-		{"one module, exact", deckhouse.Policy{NoPlatform: true, IncludeModules: []string{"console@=v1.40.0"}}, []string{catalogue}},
-		{"nothing", deckhouse.Policy{NoPlatform: true, NoModules: true}, nil},
+		}, packages, module)},
+		{"one module, exact", deckhouse.Policy{NoPlatform: true, NoPackages: true, IncludeModules: []string{"console@=v1.40.0"}}, slices.Concat([]string{catalogue}, packages)},
+		{"one package, exact", deckhouse.Policy{NoPlatform: true, NoModules: true, IncludePackages: []string{"redis@=v7.0.0"}}, packages},
+		{"one package, bare", deckhouse.Policy{NoPlatform: true, NoModules: true, IncludePackages: []string{"redis"}}, slices.Concat(
+			packages, []string{"package/redis stable: v7.0.0"})},
+		{"a package left out", deckhouse.Policy{NoPlatform: true, NoModules: true, ExcludePackages: []string{"redis"}}, slices.Concat(
+			packages[:2], []string{`"/packages/silent" package/silent main:  (listed)`}, packages[2:])},
+		{"nothing but the versions of packages", deckhouse.Policy{NoPlatform: true, NoModules: true, NoPackages: true}, packages},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			spec, err := edition(t).discover(t, tc.policy)
@@ -196,6 +219,7 @@ func TestDiscoverOddSources(t *testing.T) {
 	if diff := cmp.Diff([]string{
 		`"" platform main: pr123`,
 		`"/modules" modules catalogue:  (listed)`,
+		`"/packages" packages catalogue:  (listed)`,
 		`"/release-channel" platform release-channel: `,
 	}, view(spec)); diff != "" {
 		t.Errorf("dev registry (-want +got):\n%s", diff)
@@ -314,11 +338,13 @@ func TestDiscoverDamagedChannels(t *testing.T) {
 		}, ""},
 	} {
 		for path, policy := range map[string]deckhouse.Policy{
-			"/release-channel":         {NoModules: true},
-			"/modules/console/release": {NoPlatform: true},
+			"/release-channel":          {NoModules: true},
+			"/modules/console/release":  {NoPlatform: true},
+			"/packages/console/version": {NoPlatform: true, NoModules: true},
 		} {
 			s := newSource(t)
 			s.tag("/modules", "console")
+			s.tag("/packages", "console")
 			tc.put(s, path)
 			_, err := s.discover(t, policy)
 			if tc.want == "" {
@@ -330,7 +356,14 @@ func TestDiscoverDamagedChannels(t *testing.T) {
 			if fault.KindOf(err) != fault.Protocol || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%s in %s: got %v (%v), want a protocol fault with %q", tc.name, path, err, fault.KindOf(err), tc.want)
 			}
-			if policy.NoPlatform && !strings.Contains(fault.HintOf(err), "--exclude-module console") {
+			hint := ""
+			switch {
+			case policy.NoModules && policy.NoPlatform:
+				hint = "--exclude-package console"
+			case policy.NoPlatform:
+				hint = "--exclude-module console"
+			}
+			if !strings.Contains(fault.HintOf(err), hint) {
 				t.Errorf("%s in %s: the hint %q does not tell how to go on", tc.name, path, fault.HintOf(err))
 			}
 		}
@@ -390,11 +423,12 @@ func TestNoTagListIsNoEmptyList(t *testing.T) {
 		want    map[string]bool
 	}{
 		{"no list at all", func(string) bool { return true },
-			map[string]bool{"/release-channel": false, "/modules": false}},
-		{"no list but the catalogue's", func(path string) bool { return path != "/modules" },
-			map[string]bool{"/release-channel": false, "/modules/console": false, "/modules/announced-only": true, "/modules": true}},
-		{"no catalogue (S5.6.1)", func(path string) bool { return path == "/modules" },
-			map[string]bool{"/release-channel": true, "/modules": true}},
+			map[string]bool{"/release-channel": false, "/modules": false, "/packages": false}},
+		{"no list but the catalogues'", func(path string) bool { return path != "/modules" && path != "/packages" },
+			map[string]bool{"/release-channel": false, "/modules/console": false, "/modules/announced-only": true, "/modules": true,
+				"/packages": true, "/packages/redis": false, "/packages/redis/version": false, "/packages/silent": true, "/packages/silent/version": true}},
+		{"no catalogues (S5.6.1, S5.7)", func(path string) bool { return path == "/modules" || path == "/packages" },
+			map[string]bool{"/release-channel": true, "/modules": true, "/packages": true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := edition(t)
@@ -409,7 +443,7 @@ func TestNoTagListIsNoEmptyList(t *testing.T) {
 			got := map[string]bool{}
 			for _, r := range spec.Repositories {
 				_, path, _ := strings.Cut(r.Repository, root)
-				if r.Role != deckhouse.RoleReleaseChannel || path == "/release-channel" {
+				if !strings.HasSuffix(path, "/release") { // the list of which nobody needs
 					got[path] = r.Listed
 				}
 			}
@@ -417,5 +451,48 @@ func TestNoTagListIsNoEmptyList(t *testing.T) {
 				t.Errorf("what counts as listed (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A package that is left out is left alone: its broken channels stop nothing.
+func TestDiscoverPassesOverExcludedChannels(t *testing.T) {
+	s := edition(t)
+	s.channel(t, "/packages/redis/version", "alpha", "<html>")
+	if _, err := s.discover(t, deckhouse.Policy{ExcludePackages: []string{"redis"}}); err != nil {
+		t.Errorf("excluded: %v", err)
+	}
+	if _, err := s.discover(t, deckhouse.Policy{}); fault.KindOf(err) != fault.Protocol {
+		t.Errorf("wanted: got %v, want a protocol fault", err)
+	}
+}
+
+// A licence without packages refuses their catalogue. That must not keep anything
+// else from being pulled, but is never taken for "there are none" (S5.2).
+func TestRefusedPackages(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		policy deckhouse.Policy
+		want   *fault.Kind
+	}{
+		{"wanted", deckhouse.Policy{}, fault.Denied},
+		{"left out", deckhouse.Policy{NoPackages: true}, nil},
+	} {
+		s := edition(t)
+		s.Inject(registrytest.Fault{Kind: registrytest.KindTags, Repository: root + "/packages", Status: 403, Times: registrytest.Always})
+		spec, err := s.discover(t, tc.policy)
+		if fault.KindOf(err) != tc.want {
+			t.Errorf("%s: got %v, want %v", tc.name, err, tc.want)
+		}
+		if tc.want != nil {
+			if !strings.Contains(fault.HintOf(err), "--no-packages") {
+				t.Errorf("%s: hint %q", tc.name, fault.HintOf(err))
+			}
+			continue
+		}
+		for _, r := range spec.Repositories {
+			if strings.HasSuffix(r.Repository, root+"/packages") && r.Listed {
+				t.Errorf("%s: the refused catalogue counts as listed", tc.name)
+			}
+		}
 	}
 }

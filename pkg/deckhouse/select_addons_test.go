@@ -1,6 +1,7 @@
 package deckhouse
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,7 +16,22 @@ const (
 	consoleTags     = "v1.39.0 v1.40.0 v1.40.1 v1.41.0 v1.42.0 v1.43.0 v1.43.5"
 )
 
-func TestModuleVersions(t *testing.T) {
+// only leaves out all but one family, of which it names add-ons.
+func only(f Family, include, exclude []string) Policy {
+	if f == Packages {
+		return onlyPackages(Policy{IncludePackages: include, ExcludePackages: exclude})
+	}
+	return onlyModules(Policy{IncludeModules: include, ExcludeModules: exclude})
+}
+
+// in is what lands in one archive.
+func in(spec contract.SelectionSpec, archive string) contract.SelectionSpec {
+	spec.Images = slices.DeleteFunc(slices.Clone(spec.Images), func(im contract.SelectedImage) bool { return im.Archive != archive })
+	spec.Archives = slices.DeleteFunc(slices.Clone(spec.Archives), func(a contract.Archive) bool { return a.Name != archive })
+	return spec
+}
+
+func TestAddOnVersions(t *testing.T) {
 	const console = "console"
 	aliases := func(tag string, names string) string {
 		return strings.Join(strings.Fields(names), "<"+tag+"? ") + "<" + tag + "?"
@@ -35,7 +51,7 @@ func TestModuleVersions(t *testing.T) {
 		{"range", consoleChannels, consoleTags, []string{"console@>=1.40.0 <1.43.0"}, nil, "v1.40.0 v1.40.1 v1.41.0 v1.42.0 v1.43.5?", allFive},
 		{"exact", consoleChannels, consoleTags, []string{"console@=v1.40.0"}, nil, "v1.40.0", aliases("v1.40.0", "alpha beta early-access lts rock-solid stable")},
 		{"two exact", consoleChannels, consoleTags, []string{"console@=v1.40.0", "console@=v1.41.0+stable"}, nil, "v1.40.0 v1.41.0", aliases("v1.41.0", "stable")},
-		{"issue 220", "alpha=v1.6.5 stable=v1.6.5", "v1.6.0 v1.6.1 v1.6.2 v1.6.3 v1.6.4 v1.6.5 v1.7.0 v1.7.1", []string{"console@v1.6.0"}, nil, "v1.6.5 v1.7.1", "alpha stable"},
+		{"deckhouse-cli#220", "alpha=v1.6.5 stable=v1.6.5", "v1.6.0 v1.6.1 v1.6.2 v1.6.3 v1.6.4 v1.6.5 v1.7.0 v1.7.1", []string{"console@v1.6.0"}, nil, "v1.6.5 v1.7.1", "alpha stable"},
 		{"csi-huawei", "alpha=v0.3.13 stable=v0.3.13", "v0.1.1 v0.2.9 v0.3.11 v0.3.13", []string{"console"}, nil, "v0.3.13?", "alpha stable"},
 
 		{"no filter", consoleChannels + " lts=v1.39.0", consoleTags, nil, nil, "v1.39.0? v1.43.5?", "alpha beta early-access lts rock-solid stable"},
@@ -51,77 +67,103 @@ func TestModuleVersions(t *testing.T) {
 		{"excluded tag", "alpha=v1.43.5 stable=v1.40.0", consoleTags, nil, []string{"console@=v1.40.0"}, "v1.43.5?", "alpha"},
 		{"excluded versions that are none of the channels'", "stable=v1.40.0", consoleTags, nil, []string{"console@~1.39.0"}, "v1.40.0?", "stable"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			cat := newCatalog().module(console, tc.channels, tc.tags)
-			spec, _ := selectAll(t, cat, onlyModules(Policy{IncludeModules: tc.include, ExcludeModules: tc.exclude}))
-			var versions, channels []string
-			for tag := range strings.FieldsSeq(at(spec, "modules/console/release")) {
-				if name, _, _ := strings.Cut(strings.TrimSuffix(tag, "?"), "<"); IsChannel(name) {
-					channels = append(channels, tag)
-				} else {
-					versions = append(versions, tag)
+		for _, f := range Families() {
+			t.Run(f.one+"/"+tc.name, func(t *testing.T) {
+				cat := newCatalog().addOn(f, console, tc.channels, tc.tags)
+				if f == Modules {
+					cat.withoutPackages()
 				}
-			}
-			if diff := cmp.Diff([]string{tc.versions, tc.release}, []string{at(spec, "modules/console"), strings.Join(channels, " ")}); diff != "" {
-				t.Errorf("versions, channels (-want +got):\n%s", diff)
-			}
-			for i, tag := range strings.Fields(tc.versions) { // S9 row 43
-				if want := strings.TrimSuffix(tag, "?") + "?"; i >= len(versions) || versions[i] != want {
-					t.Errorf("release versions are %q, want %q among them", versions, want)
+				spec, _ := selectAll(t, cat, only(f, tc.include, tc.exclude))
+				spec = in(spec, f.archive(console))
+				var versions, channels []string
+				for tag := range strings.FieldsSeq(at(spec, f.releasePath(console))) {
+					if name, _, _ := strings.Cut(strings.TrimSuffix(tag, "?"), "<"); IsChannel(name) {
+						channels = append(channels, tag)
+					} else {
+						versions = append(versions, tag)
+					}
 				}
-			}
-			if wantTag := tc.versions != ""; wantTag != (len(spec.Discovery) == 1) || wantTag != (len(spec.Archives) == 1) {
-				t.Errorf("%d discovery tags, %d archives for the versions %q", len(spec.Discovery), len(spec.Archives), tc.versions)
-			}
-		})
+				if diff := cmp.Diff([]string{tc.versions, tc.release}, []string{at(spec, f.path(console)), strings.Join(channels, " ")}); diff != "" {
+					t.Errorf("versions, channels (-want +got):\n%s", diff)
+				}
+				for i, tag := range strings.Fields(tc.versions) { // S9 row 43
+					if want := strings.TrimSuffix(tag, "?") + "?"; i >= len(versions) || versions[i] != want {
+						t.Errorf("release versions are %q, want %q among them", versions, want)
+					}
+				}
+				wantArchive := tc.versions != ""
+				if wantArchive != (len(spec.Archives) == 1) {
+					t.Errorf("%d archives for the versions %q", len(spec.Archives), tc.versions)
+				}
+				// package-versions announces packages that are left out (S5.8).
+				if f == Modules && wantArchive != (len(spec.Discovery) == 1) {
+					t.Errorf("%d discovery tags for the versions %q", len(spec.Discovery), tc.versions)
+				}
+			})
+		}
 	}
 }
 
-func TestModuleImages(t *testing.T) {
-	const source = testSource + "/modules/console"
-	cat := newCatalog().module("console", "stable=v1.43.5", consoleTags)
-	spec, _ := selectAll(t, cat, onlyModules(Policy{}))
+func TestAddOnImages(t *testing.T) {
+	for _, f := range Families() {
+		t.Run(f.one, func(t *testing.T) { testAddOnImages(t, f) })
+	}
+}
+
+func testAddOnImages(t *testing.T, f Family) {
+	path, release := f.many+"/console", f.many+"/console/release"
+	if f == Packages {
+		release = "packages/console/version"
+	}
+	source, archive := testSource+"/"+path, f.one+"-console"
+	cat := newCatalog().addOn(f, "console", "stable=v1.43.5", consoleTags)
+	if f == Modules {
+		cat.withoutPackages()
+	}
+	spec, _ := selectAll(t, cat, only(f, nil, nil))
 	vex := contract.Link{
 		Kind: contract.LinkAttached, Templates: []string{"{digest}.att", "{tag}.att"},
-		Repository: source, Path: "modules/console", Optional: true,
+		Repository: source, Path: path, Optional: true,
 	}
 	extra := contract.Link{
 		Kind: contract.LinkNamedTags, File: "extra_images.json",
-		Repository: source + "/extra", Path: "modules/console/extra", Optional: true, Links: []contract.Link{vex},
+		Repository: source + "/extra", Path: path + "/extra", Optional: true, Links: []contract.Link{vex},
 	}
 	internal := contract.Link{
 		Kind: contract.LinkDigests, File: "images_digests.json",
-		Repository: source, Path: "modules/console", Links: []contract.Link{vex},
+		Repository: source, Path: path, Links: []contract.Link{vex},
 	}
 	version := contract.SelectedImage{
-		Source: source + ":v1.43.5", Archive: "module-console", Path: "modules/console", Tag: "v1.43.5",
+		Source: source + ":v1.43.5", Archive: archive, Path: path, Tag: "v1.43.5",
 		Phase: contract.PhaseVersion, Optional: true, Reason: "channel stable", Links: []contract.Link{extra, internal, vex},
 	}
 	want := contract.SelectionSpec{
 		Vendor: Vendor, Source: testSource,
-		Archives: []contract.Archive{{Name: "module-console", Layouts: []string{"modules/console", "modules/console/release"}}},
+		Archives: []contract.Archive{{Name: archive, Layouts: []string{path, release}}},
 		Images: []contract.SelectedImage{
 			version,
-			{Source: source + "/release:stable", Archive: "module-console", Path: "modules/console/release", Tag: "stable", Phase: contract.PhaseChannel, Needs: "modules/console:v1.43.5", Reason: "channel at v1.43.5"},
-			{Source: source + "/release:v1.43.5", Archive: "module-console", Path: "modules/console/release", Tag: "v1.43.5", Phase: contract.PhaseVersion, Optional: true, Reason: "channel stable"},
+			{Source: testSource + "/" + release + ":stable", Archive: archive, Path: release, Tag: "stable", Phase: contract.PhaseChannel, Needs: path + ":v1.43.5", Reason: "channel at v1.43.5"},
+			{Source: testSource + "/" + release + ":v1.43.5", Archive: archive, Path: release, Tag: "v1.43.5", Phase: contract.PhaseVersion, Optional: true, Reason: "channel stable"},
 		},
-		Discovery: []contract.DiscoveryTag{{Path: "modules", Tag: "console", Phase: contract.PhaseDiscovery, Needs: "modules/console"}},
+		Discovery: []contract.DiscoveryTag{{Path: f.many, Tag: "console", Phase: contract.PhaseDiscovery, Needs: path}},
 	}
 	if diff := cmp.Diff(want, spec); diff != "" {
 		t.Errorf("one channel (-want +got):\n%s", diff)
 	}
 
-	spec, _ = selectAll(t, cat, onlyModules(Policy{SkipVEX: true}))
+	policy := only(f, nil, nil)
+	policy.SkipVEX = true
+	spec, _ = selectAll(t, cat, policy)
 	version.Links = []contract.Link{extra, internal}
 	version.Links[0].Links, version.Links[1].Links = nil, nil
-	if diff := cmp.Diff(version, images(spec, "modules/console")[0]); diff != "" {
+	if diff := cmp.Diff(version, images(spec, path)[0]); diff != "" {
 		t.Errorf("without VEX (-want +got):\n%s", diff)
 	}
 }
 
 // A pinned tag that is a channel's name is carried once, as the channel.
 func TestPinnedModuleChannel(t *testing.T) {
-	cat := newCatalog().module("console", consoleChannels, consoleTags)
+	cat := newCatalog().withoutPackages().addOn(Modules, "console", consoleChannels, consoleTags)
 	spec, _ := selectAll(t, cat, onlyModules(Policy{IncludeModules: []string{"console@=stable"}}))
 	if err := spec.Validate(); err != nil {
 		t.Errorf("the selection is not valid: %v", err)
@@ -134,7 +176,7 @@ func TestPinnedModuleChannel(t *testing.T) {
 }
 
 func TestOnlyExtraImages(t *testing.T) {
-	cat := newCatalog().module("console", consoleChannels, consoleTags)
+	cat := newCatalog().withoutPackages().addOn(Modules, "console", consoleChannels, consoleTags)
 	policy := onlyModules(Policy{OnlyExtraImages: true, NoModules: true, IncludeModules: []string{"console@~1.40.0", "console@=v1.39.0"}})
 	spec, _ := selectAll(t, cat, policy)
 	if got := at(spec, "modules/console") + "|" + at(spec, "modules/console/release"); got != "v1.39.0 v1.40.1|" {
@@ -147,14 +189,14 @@ func TestOnlyExtraImages(t *testing.T) {
 	}
 	policy.IncludeModules = nil // S3.4.8
 	spec, notes := selectAll(t, cat, policy)
-	if len(spec.Images) != 0 || len(notes) != 1 || !strings.Contains(notes[0].Text, "--include-module") {
+	if len(spec.Images) != 0 || len(notes) == 0 || !strings.Contains(notes[0].Text, "--include-module") {
 		t.Errorf("without versions: %d images, notes %v; want none, and advice", len(spec.Images), notes)
 	}
 }
 
 func TestModulesElsewhere(t *testing.T) {
 	for suffix, prefix := range map[string]string{"": "modules/", "/modules": "modules/", "my/mods/": "my/mods/", "/": ""} {
-		cat := newCatalog().row(strings.TrimSuffix(prefix, "/"), "console v1.70.0 alpha sha256-12.att").
+		cat := newCatalog().withoutPackages().row(strings.TrimSuffix(prefix, "/"), "console v1.70.0 alpha sha256-12.att").
 			row(prefix+"console/release", "").channels("module/console", "stable=v1.0.0").row(prefix+"console", "")
 		spec, _ := selectAll(t, cat, onlyModules(Policy{ModulesPathSuffix: suffix}))
 		var got []string
@@ -185,9 +227,9 @@ func TestModulesRefuse(t *testing.T) {
 		{"no channels", []string{"silent"}, fault.Policy, "silent has no release channels", "silent@"},
 		{"two owners of a channel", []string{"console@=v1+stable", "console@=v2+stable"}, fault.Usage, "both v1 and v2", ""},
 	} {
-		cat := newCatalog().module("console", consoleChannels, consoleTags).row("modules/silent/release", "").row("modules/silent", "")
-		cat.Repositories[0].Tags = []string{"console", "silent"}
-		_, _, err := Select(cat.CatalogSpec, onlyModules(Policy{IncludeModules: tc.include}))
+		cat := newCatalog().withoutPackages().addOn(Modules, "console", consoleChannels, consoleTags).row("modules/silent/release", "").row("modules/silent", "")
+		cat.Repositories[1].Tags = []string{"console", "silent"}
+		_, _, err := Select(cat.CatalogSpec, only(Modules, tc.include, nil))
 		if fault.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.text) || !strings.Contains(fault.HintOf(err), tc.hint) {
 			t.Errorf("%s: got %v (%s), want %v with %q and the hint %q", tc.name, err, fault.HintOf(err), tc.kind, tc.text, tc.hint)
 		}
@@ -201,15 +243,15 @@ func TestModuleNotes(t *testing.T) {
 		policy Policy
 		want   Note
 	}{
-		{"no modules (S9 row 73)", newCatalog().row("modules", ""), Policy{},
+		{"no modules (S9 row 73)", newCatalog().withoutPackages().row("modules", ""), Policy{},
 			Note{"modules", testSource + "/modules lists no modules; check the source and --modules-path-suffix"}},
-		{"announced only", newCatalog().module("console", "", ""), Policy{},
+		{"announced only", newCatalog().withoutPackages().addOn(Modules, "console", "", ""), Policy{},
 			Note{"module console", "it has no release channels, so nothing of it is selected"}},
-		{"excluded by a typo", newCatalog().module("console", "stable=v1.0.0", ""), Policy{ExcludeModules: []string{"consle"}},
+		{"excluded by a typo", newCatalog().withoutPackages().addOn(Modules, "console", "stable=v1.0.0", ""), Policy{ExcludeModules: []string{"consle"}},
 			Note{"module consle", `--exclude-module names a module that the source does not have; it has "console"`}},
-		{"all versions excluded", newCatalog().module("console", "stable=v1.0.0", ""), Policy{ExcludeModules: []string{"console@^1.0.0"}},
+		{"all versions excluded", newCatalog().withoutPackages().addOn(Modules, "console", "stable=v1.0.0", ""), Policy{ExcludeModules: []string{"console@^1.0.0"}},
 			Note{"module console", "--exclude-module leaves nothing of it"}},
-		{"include wins (S9 row 4)", newCatalog().module("console", "stable=v1.0.0", ""), Policy{NoModules: true, IncludeModules: []string{"console"}},
+		{"include wins (S9 row 4)", newCatalog().withoutPackages().addOn(Modules, "console", "stable=v1.0.0", ""), Policy{NoModules: true, IncludeModules: []string{"console"}},
 			Note{"modules", "--include-module wins over --no-modules"}},
 	} {
 		_, notes := selectAll(t, tc.cat, onlyModules(tc.policy))

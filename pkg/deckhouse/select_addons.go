@@ -1,0 +1,298 @@
+package deckhouse
+
+import (
+	"slices"
+	"strings"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/selection"
+)
+
+// Files of an add-on's version image (S1.6).
+const (
+	extraImagesFile  = "extra_images.json"
+	addOnDigestsFile = "images_digests.json"
+)
+
+// addOns decides about all add-ons of a family (S3.4).
+func (s *selector) addOns(f filter) error {
+	if !s.wants(f) {
+		return nil
+	}
+	if f.leftOut && len(f.include) > 0 {
+		s.note(f.many, f.includeFlag()+" wins over "+f.OptOut())
+	}
+	row, err := s.row(s.layout.Catalogue(f.Family), true)
+	if err != nil {
+		return err
+	}
+	names := Names(row.Tags)
+	if err := s.checkNames(f, names); err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		s.noteEmpty(f.Family)
+	}
+	for _, name := range names {
+		if err := s.addOn(f, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noteEmpty tells of a catalogue without names. Editions without packages are
+// normal; modules may be looked for in the wrong place.
+func (s *selector) noteEmpty(f Family) {
+	text := s.layout.Catalogue(f).String() + " lists no " + f.many
+	if f == Modules {
+		text += "; check the source and --modules-path-suffix"
+	}
+	s.note(f.many, text)
+}
+
+// checkNames refuses to include what does not exist: a typo must not make a
+// bundle smaller (S9 row 80).
+func (s *selector) checkNames(f filter, names []string) error {
+	for _, c := range f.include {
+		if slices.Contains(names, c.Name) {
+			continue
+		}
+		err := fault.Newf(fault.Policy, f.includeFlag(), "the source has no %s %q", f.one, c.Name)
+		if guesses := near(c.Name, names); len(guesses) > 0 {
+			return err.Hint("it has %s", quoted(guesses))
+		}
+		return err.Hint("%s lists its %d %s", s.layout.Catalogue(f.Family), len(names), f.many)
+	}
+	for _, c := range f.exclude {
+		if !slices.Contains(names, c.Name) {
+			text := f.excludeFlag() + " names a " + f.one + " that the source does not have"
+			if guesses := near(c.Name, names); len(guesses) > 0 {
+				text += "; it has " + quoted(guesses)
+			}
+			s.note(f.one+" "+c.Name, text)
+		}
+	}
+	return nil
+}
+
+// addOnChoice is what is decided about one add-on.
+type addOnChoice struct {
+	versions choices
+	channels choices // of the release repository
+}
+
+func (s *selector) addOn(f filter, name string) error {
+	include, exclude, ok := f.choose(name)
+	if !ok {
+		return nil
+	}
+	var choice addOnChoice
+	if include.Exact() {
+		if err := choice.pin(f.Family, name, include, !s.OnlyExtraImages); err != nil {
+			return err
+		}
+	} else if err := s.chooseVersions(&choice, f.Family, name, include, exclude); err != nil {
+		return err
+	}
+	if len(choice.versions) > 0 {
+		s.wantAddOn(f.Family, name, choice)
+		return nil
+	}
+	text := "it has no release channels, so nothing of it is selected"
+	if s.OnlyExtraImages { // S3.4.8
+		text = "--only-extra-images reads no channels, so nothing of it is selected; name versions with " + f.includeFlag() + " " + name + "@CONSTRAINT"
+	} else if len(exclude.Constraints) > 0 {
+		text = f.excludeFlag() + " leaves nothing of it"
+	} else if len(f.include) > 0 {
+		return fault.Newf(fault.Policy, f.includeFlag(), "%s %s has no release channels, so there is nothing to select", f.one, name).
+			Hint("name a version with %s %s@CONSTRAINT", f.includeFlag(), name)
+	}
+	s.note(f.one+" "+name, text)
+	return nil
+}
+
+// pin takes exact tags, and lets channels at the target lead to them: one tag
+// without a suffix takes all channels, one with a suffix takes that channel
+// (S3.4.9).
+func (a *addOnChoice) pin(f Family, name string, include selection.Choice, channels bool) error {
+	for _, tag := range include.ExactTags() {
+		a.versions.add(chosen{tag: tag, from: tag, reason: f.includeFlag() + " " + name + "@=" + tag})
+	}
+	if !channels {
+		return nil
+	}
+	owner := map[string]string{}
+	for _, c := range include.Constraints {
+		tag, suffix, _ := c.Exact()
+		var names []string
+		if IsChannel(suffix) {
+			names = []string{suffix}
+		} else if len(include.ExactTags()) == 1 {
+			names = Channels()
+		}
+		for _, channel := range names {
+			if other, taken := owner[channel]; taken && other != tag {
+				return fault.Newf(fault.Usage, f.includeFlag()+" "+name, "channel %s cannot lead to both %s and %s", channel, other, tag)
+			}
+			if owner[channel] == "" {
+				owner[channel] = tag
+				a.channels.add(chosen{tag: channel, from: tag, reason: "alias of " + tag, optional: true})
+			}
+		}
+	}
+	return nil
+}
+
+// chooseVersions takes what the channels point at, and what the constraints
+// select besides.
+func (s *selector) chooseVersions(a *addOnChoice, f Family, name string, include, exclude selection.Choice) error {
+	main := s.layout.Main(f, name)
+	listed := s.rows[main.String()]
+	if include.Ranged() {
+		if _, err := s.row(main, true); err != nil {
+			return err
+		}
+	}
+	satisfied := !include.Ranged()
+	if !s.OnlyExtraImages {
+		channels, err := s.channelsOf(f, name)
+		if err != nil {
+			return err
+		}
+		for _, c := range channels {
+			tag := versionTag(c.Version, listed)
+			if v, ok := selection.ParseVersion(tag); ok {
+				satisfied = satisfied || include.Match(v)
+			}
+			if excluded(exclude, tag) {
+				continue // neither the version nor a channel that announces it
+			}
+			// A channel may be ahead of its image, which d8 tolerates (S5.6.6);
+			// then the channel is not carried either.
+			a.versions.add(chosen{tag: tag, from: tag, reason: "channel " + c.Name, optional: true})
+			a.channels.add(chosen{tag: c.Name, from: c.Name, needs: tag, reason: "channel at " + tag})
+		}
+	}
+	for _, tag := range include.ExactTags() {
+		a.versions.add(chosen{tag: tag, from: tag, reason: f.includeFlag() + " " + name + "@=" + tag})
+	}
+	for _, v := range include.Pick(listed.Tags) {
+		satisfied = true
+		a.versions.add(chosen{tag: v.Tag(), from: v.Tag(), reason: f.includeFlag() + " " + name + "@" + include.String()})
+	}
+	if !satisfied {
+		return fault.Newf(fault.Policy, f.includeFlag(), "no version of %s %s matches %q", f.one, name, include.String()).
+			Hint("it has %s", versionsOf(listed))
+	}
+	return nil
+}
+
+// channelsOf are the channels of an add-on. One that is listed and was not read
+// says, like a repository that is not in the catalog, that discover did not look.
+func (s *selector) channelsOf(f Family, name string) ([]contract.CatalogChannel, error) {
+	repo, channels := s.layout.Release(f, name), s.channels[f.Member(name)]
+	row, err := s.row(repo, false)
+	if err != nil {
+		return nil, err
+	}
+	for _, tag := range row.Tags {
+		read := func(c contract.CatalogChannel) bool { return c.Name == tag }
+		if IsChannel(tag) && !slices.ContainsFunc(channels, read) {
+			return nil, unknown(repo)
+		}
+	}
+	return channels, nil
+}
+
+// excluded reports whether an exclusion names this version (S9 row 78).
+func excluded(exclude selection.Choice, tag string) bool {
+	v, ok := selection.ParseVersion(tag)
+	return ok && exclude.Match(v) || slices.Contains(exclude.ExactTags(), tag)
+}
+
+// versionTag is the tag of the version that a channel names. A "v" is often left
+// out there (S1.4.4), rarely in the tag; the list, if there is one, tells.
+func versionTag(version string, listed contract.CatalogRepository) string {
+	if strings.HasPrefix(version, "v") || !IsVersion(version) {
+		return version
+	}
+	if slices.Contains(listed.Tags, version) && !slices.Contains(listed.Tags, "v"+version) {
+		return version
+	}
+	return "v" + version
+}
+
+func versionsOf(row contract.CatalogRepository) string {
+	latest := selection.Tags(selection.LatestPatches(selection.ParseVersions(row.Tags)))
+	if len(latest) == 0 {
+		return "no versions"
+	}
+	return strings.Join(latest[max(0, len(latest)-8):], ", ")
+}
+
+// wantAddOn wants the images of a decided add-on.
+func (s *selector) wantAddOn(f Family, name string, choice addOnChoice) {
+	archive := f.archive(name)
+	image := func(path string, repo oci.Repository, c chosen, phase int) contract.SelectedImage {
+		return contract.SelectedImage{
+			Source: repo.WithTag(c.from).String(), Archive: archive,
+			Path: path, Tag: c.tag, Phase: phase, Optional: c.optional, Reason: c.reason,
+		}
+	}
+	path, releasePath := f.path(name), f.releasePath(name)
+	main, release := s.layout.Main(f, name), s.layout.Release(f, name)
+	for _, v := range choice.versions {
+		im := image(path, main, v, contract.PhaseVersion)
+		im.Links, im.LinksOnly = s.addOnLinks(f, name), s.OnlyExtraImages
+		s.want(im)
+		if s.OnlyExtraImages {
+			continue
+		}
+		if !choice.channels.has(v.tag) { // --include-module name@=stable pins a channel
+			v.optional = true
+			s.want(image(releasePath, release, v, contract.PhaseVersion))
+		}
+	}
+	for _, c := range choice.channels {
+		im := image(releasePath, release, c, contract.PhaseChannel)
+		if c.needs != "" {
+			im.Needs = path + ":" + c.needs
+		}
+		s.want(im)
+	}
+	s.archive(archive, path, releasePath)
+	s.announce(f, name)
+}
+
+// announce wants the discovery tag of an add-on, once (S7.7).
+func (s *selector) announce(f Family, name string) {
+	tag := contract.DiscoveryTag{Path: f.many, Tag: name, Phase: contract.PhaseDiscovery, Needs: f.path(name)}
+	if !slices.Contains(s.out.Discovery, tag) {
+		s.out.Discovery = append(s.out.Discovery, tag)
+	}
+}
+
+// addOnLinks lead from a version image to its extra images, which a source may
+// lack (S5.6.9), to its internal images, which it may not, and to attestations,
+// all in the add-on's main repository (S1.7.3).
+func (s *selector) addOnLinks(f Family, name string) []contract.Link {
+	repo, path := s.layout.Main(f, name), f.path(name)
+	attestations := s.attestations(repo, path)
+	extra := contract.Link{
+		Kind: contract.LinkNamedTags, File: extraImagesFile,
+		Repository: s.layout.extra(f, name).String(), Path: path + "/extra",
+		Phase: contract.PhaseContent, Optional: true, Links: attestations,
+	}
+	if s.OnlyExtraImages {
+		return []contract.Link{extra}
+	}
+	internal := contract.Link{
+		Kind: contract.LinkDigests, File: addOnDigestsFile,
+		Repository: repo.String(), Path: path,
+		Phase: contract.PhaseContent, Links: attestations,
+	}
+	return append([]contract.Link{extra, internal}, attestations...)
+}
