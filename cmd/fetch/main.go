@@ -80,7 +80,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		return stage.Produce(ctx, s, stage.Product[contract.PlanSpec]{
 			Inputs: inputs,
 			Make: func(ctx context.Context) (contract.PlanSpec, error) {
-				contents, err := f.contents(ctx, s, j)
+				contents, err := f.fetch(ctx, s, j)
 				return contract.PlanSpec{Contents: contents}, err
 			},
 		})
@@ -91,7 +91,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 			return content.CheckStore(doc, path, st)
 		},
 		Make: func(ctx context.Context) (contract.InventorySpec, error) {
-			contents, err := f.download(ctx, s, j)
+			contents, err := f.fetch(ctx, s, j)
 			return contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreLayout, Path: path}, Contents: contents}, err
 		},
 	})
@@ -165,16 +165,7 @@ func (f *flags) read(in *stage.Input) (*job, error) {
 }
 
 // contents are those of the Plan, or of the Selection when it is closed.
-func (f *flags) contents(ctx context.Context, s *stage.Session, j *job) (contract.Contents, error) {
-	client, err := f.Client(s, j.host)
-	if err != nil {
-		return contract.Contents{}, err
-	}
-	defer client.Close()
-	return f.contentsFrom(ctx, s, j, client)
-}
-
-func (f *flags) contentsFrom(ctx context.Context, s *stage.Session, j *job, source registry.Source) (contract.Contents, error) {
+func (f *flags) contents(ctx context.Context, s *stage.Session, j *job, source registry.Source) (contract.Contents, error) {
 	if j.selection == nil {
 		return j.contents, nil
 	}
@@ -194,19 +185,21 @@ func (f *flags) contentsFrom(ctx context.Context, s *stage.Session, j *job, sour
 	return contents, nil
 }
 
-func (f *flags) download(ctx context.Context, s *stage.Session, j *job) (contract.Contents, error) {
+// fetch returns the contents of the job; unless a Plan is all that is wanted, they
+// are in the store then.
+func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job) (contract.Contents, error) {
 	client, err := f.Client(s, j.host)
 	if err != nil {
 		return contract.Contents{}, err
 	}
 	defer client.Close()
-	contents, err := f.contentsFrom(ctx, s, j, client)
-	if err != nil {
+	contents, err := f.contents(ctx, s, j, client)
+	if err != nil || f.Plan {
 		return contents, err
 	}
 	downloader := transfer.Downloader{
 		Source: client, Store: j.store, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
-		Log: s.Log, Progress: s.Progress, FreeBytes: j.store.Room,
+		Log: s.Log, Progress: s.Progress, Room: j.store.Room,
 	}
 	figures, err := downloader.Download(ctx, &contents)
 	s.Count("bytes", figures.Bytes)

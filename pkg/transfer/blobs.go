@@ -127,15 +127,12 @@ type readerFunc func(p []byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // manifest returns a manifest by digest, from the store if it is there, else
-// from the registry into the store.
+// from the registry into the store. The media type is what the registry said,
+// and "" for a stored one.
 func (r *receiver) manifest(ctx context.Context, repo oci.Repository, digest oci.Digest) (oci.Descriptor, []byte, error) {
 	body, err := readSmall(r.store, digest)
 	if err == nil {
-		m, err := oci.ParseManifest("", body)
-		if err != nil {
-			return oci.Descriptor{}, nil, fault.New(fault.Protocol, string(digest), err)
-		}
-		return oci.Descriptor{MediaType: m.MediaType, Digest: digest, Size: int64(len(body))}, body, nil
+		return oci.Descriptor{Digest: digest, Size: int64(len(body))}, body, nil
 	}
 	if fault.KindOf(err) != fault.NotFound {
 		return oci.Descriptor{}, nil, err
@@ -149,17 +146,17 @@ func (r *receiver) manifest(ctx context.Context, repo oci.Repository, digest oci
 	if err != nil {
 		return oci.Descriptor{}, nil, err
 	}
-	return desc, body, r.keep(ctx, desc, body)
+	return desc, body, ingest(ctx, r.store, desc, bytes.NewReader(body))
 }
 
-// keep puts bytes that are at hand into the store.
-func (r *receiver) keep(ctx context.Context, desc oci.Descriptor, body []byte) error {
-	in, err := r.store.Ingest(ctx, desc)
+// ingest puts bytes that are on this machine into a store.
+func ingest(ctx context.Context, to store.Ingester, desc oci.Descriptor, body io.Reader) error {
+	in, err := to.Ingest(ctx, desc)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	if _, err := in.CopyFrom(ctx, 0, bytes.NewReader(body)); err != nil {
+	if _, err := in.CopyFrom(ctx, 0, body); err != nil {
 		return err
 	}
 	return in.Commit(ctx)

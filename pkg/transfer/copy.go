@@ -42,15 +42,7 @@ func copyBlob(ctx context.Context, desc oci.Descriptor, from store.Reader, to st
 		return err
 	}
 	defer blob.Close()
-	in, err := to.Ingest(ctx, desc)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if _, err := in.CopyFrom(ctx, 0, progress.Reader(blob, tracker)); err != nil {
-		return err
-	}
-	err = in.Commit(ctx)
+	err = ingest(ctx, to, desc, progress.Reader(blob, tracker))
 	if fault.KindOf(err) == fault.Protocol {
 		return fault.New(fault.Damaged, string(desc.Digest), err)
 	}

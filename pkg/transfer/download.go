@@ -24,10 +24,10 @@ type Downloader struct {
 	Retry    Retry
 	Log      *slog.Logger
 	Progress progress.Tracker
-	// FreeBytes, when not nil, tells the space for the missing content: what
+	// Room, when not nil, tells the space for the missing content: what
 	// is free, and what half-received blobs take already. A download that
 	// cannot end is not begun (B13).
-	FreeBytes func() (free int64, known bool)
+	Room func() (bytes int64, known bool)
 }
 
 // Downloaded are figures of a download.
@@ -109,10 +109,10 @@ func (d *Downloader) missing(c *contract.Contents) ([]contract.Part, Downloaded,
 }
 
 func (d *Downloader) checkSpace(need int64) error {
-	if d.FreeBytes == nil {
+	if d.Room == nil {
 		return nil
 	}
-	free, known := d.FreeBytes()
+	free, known := d.Room()
 	if !known || free >= need {
 		return nil
 	}

@@ -93,9 +93,7 @@ type publishing struct {
 func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract.ReceiptSpec, Published, error) {
 	placeholder := oci.NewPlaceholder()
 	run := &publishing{Publisher: p, graph: c.Graph(), content: placeholderContent{p.Content, placeholder}}
-	for _, m := range run.content.manifests() {
-		run.graph[m.Digest] = m
-	}
+	run.graph[placeholder.Descriptor.Digest] = run.content.manifest()
 	tasks, err := p.tasks(c, placeholder.Descriptor.Digest)
 	if err != nil {
 		return contract.ReceiptSpec{}, Published{}, err
@@ -237,12 +235,12 @@ func (p *publishing) blobs(ctx context.Context, tasks []tagTask) error {
 	descs := make([]oci.Descriptor, 0, len(wantedIn))
 	var total int64
 	for d, repos := range wantedIn {
-		size, err := p.content.Stat(d)
+		desc, err := p.describe(d)
 		if err != nil {
-			return fault.Newf(fault.Damaged, string(d), "the content is not where the inventory says: %w", err)
+			return err
 		}
-		descs = append(descs, oci.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size})
-		total += size * int64(len(repos))
+		descs = append(descs, desc)
+		total += desc.Size * int64(len(repos))
 	}
 	slices.SortFunc(descs, func(a, b oci.Descriptor) int {
 		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Digest, b.Digest))
@@ -256,6 +254,15 @@ func (p *publishing) blobs(ctx context.Context, tasks []tagTask) error {
 		})
 	}
 	return crew.wait(ctx)
+}
+
+// describe returns the descriptor of a blob of the content.
+func (p *publishing) describe(d oci.Digest) (oci.Descriptor, error) {
+	size, err := p.content.Stat(d)
+	if err != nil {
+		return oci.Descriptor{}, fault.Newf(fault.Damaged, string(d), "the content is not where the inventory says: %w", err)
+	}
+	return oci.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size}, nil
 }
 
 // spread makes one blob stand in all repos.
@@ -291,6 +298,8 @@ func (p *publishing) place(ctx context.Context, desc oci.Descriptor, repo oci.Re
 	return p.upload(ctx, desc, repo)
 }
 
+// maxRefusals in a row are a registry that does not mount, not one blob that it
+// could not find.
 const maxRefusals = 3
 
 // mount is an optimisation only: whatever goes wrong with it, the blob is sent
@@ -443,11 +452,11 @@ func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Dige
 			}
 			continue
 		}
-		size, err := p.content.Stat(d)
+		desc, err := p.describe(d)
 		if err != nil {
 			return err
 		}
-		if err := p.upload(ctx, oci.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: size}, ref.Repository); err != nil {
+		if err := p.upload(ctx, desc, ref.Repository); err != nil {
 			return err
 		}
 	}
@@ -512,12 +521,12 @@ type placeholderContent struct {
 	image oci.Placeholder
 }
 
-func (c placeholderContent) manifests() []*contract.Manifest {
+func (c placeholderContent) manifest() *contract.Manifest {
 	m := &contract.Manifest{Digest: c.image.Descriptor.Digest, MediaType: c.image.Descriptor.MediaType, Size: c.image.Descriptor.Size}
 	for _, b := range c.image.Blobs {
 		m.References = append(m.References, b.Descriptor.Digest)
 	}
-	return []*contract.Manifest{m}
+	return m
 }
 
 func (c placeholderContent) find(d oci.Digest) ([]byte, bool) {
