@@ -79,8 +79,11 @@ func (r *receiver) part(ctx context.Context, p contract.Part) error {
 		return fault.New(fault.Damaged, p.Repository, err)
 	}
 	if p.Manifest {
-		_, _, err := r.manifest(ctx, repo, p.Digest)
-		return err
+		if _, _, err := r.manifest(ctx, repo, p.Digest); err != nil {
+			return err
+		}
+		r.progress.AddBytes(p.Size)
+		return nil
 	}
 	return r.blob(ctx, repo, p.Descriptor)
 }

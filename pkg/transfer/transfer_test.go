@@ -819,3 +819,26 @@ func TestPublishRefusedManifest(t *testing.T) {
 		}
 	}
 }
+
+// A Plan is fetched into a store that has nothing yet, manifests included: what
+// was announced is what is counted, or progress would never reach its end.
+func TestDownloadCountsManifests(t *testing.T) {
+	b := newBench(t)
+	st := b.open()
+	c, err := b.close(st, b.product())
+	st.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.dir = t.TempDir()
+	empty := b.open()
+	defer empty.Close()
+	var tracker countingTracker
+	figures, err := b.download(empty, &c, &tracker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tracker.bytes.Load(); got != figures.MissingBytes || figures.MissingBytes != figures.Bytes {
+		t.Errorf("%d bytes were counted, %d missing, %d in all; want all three equal", got, figures.MissingBytes, figures.Bytes)
+	}
+}
