@@ -175,16 +175,22 @@ func TestPushEditionSplit(t *testing.T) {
 }
 
 // A target that ends in an edition is a source like the vendor's: all that was
-// pushed there can be pulled from there, the installer included (S1.1.1).
+// pushed there can be pulled from there, the installer included (S1.1.1), also
+// where the edition has no parent (S1.1.3, S9 row 91).
 func TestPullFromWhatWasPushed(t *testing.T) {
 	src, made := source(t, edition.Tiny())
-	middle, target := registrytest.Start(t, registrytest.New()), registrytest.Start(t, registrytest.New())
-	first, second := t.TempDir(), t.TempDir()
+	first := t.TempDir()
 	run(t, "", "ferry-pull", first, "--source", src.Host+"/deckhouse/ee", "--insecure")
-	run(t, "", "ferry-push", first, middle.Host+"/mirror/ee", "--insecure")
-	run(t, "", "ferry-pull", second, "--source", middle.Host+"/mirror/ee", "--insecure")
-	run(t, "", "ferry-push", second, target.Host+"/mirror", "--insecure")
-	assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
+	for _, root := range []string{"mirror/ee", "ee"} {
+		t.Run(root, func(t *testing.T) {
+			middle, target := registrytest.Start(t, registrytest.New()), registrytest.Start(t, registrytest.New())
+			second := t.TempDir()
+			run(t, "", "ferry-push", first, middle.Host+"/"+root, "--insecure")
+			run(t, "", "ferry-pull", second, "--source", middle.Host+"/"+root, "--insecure")
+			run(t, "", "ferry-push", second, target.Host+"/mirror", "--insecure")
+			assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
+		})
+	}
 }
 
 // The exit status of a push is that of the stage that failed, not of the one

@@ -86,13 +86,13 @@ func FuzzReadPolicy(f *testing.F) {
 }
 
 func TestLayout(t *testing.T) {
-	for _, tc := range []struct{ source, edition, bare, name string }{ // S1.1
-		{"", DefaultSource, "registry.deckhouse.ru/deckhouse", "ee"},
-		{"h/d/ee/", "h/d/ee", "h/d", "ee"},
+	for _, tc := range []struct{ source, edition, bare, name string }{
+		{"", DefaultSource, "registry.deckhouse.ru/deckhouse", "ee"}, // S1.1.4
+		{"h/d/ee/", "h/d/ee", "h/d", "ee"},                           // S1.1.1
 		{"h/d/se-plus", "h/d/se-plus", "h/d", "se-plus"},
 		{"h/d/cse", "h/d/cse", "h/d", "cse"},
-		{"h/d/ee-mirror", "h/d/ee-mirror", "h/d/ee-mirror", ""},
-		{"h:5000/ee", "h:5000/ee", "h:5000", "ee"},
+		{"h/d/ee-mirror", "h/d/ee-mirror", "h/d/ee-mirror", ""}, // S1.1.2
+		{"h:5000/ee", "h:5000/ee", "h:5000/ee", "ee"},           // S1.1.3, S9 row 91
 		{"h/d", "h/d", "h/d", ""},
 	} {
 		l, err := NewLayout(tc.source, "")
