@@ -18,6 +18,8 @@ import (
 )
 
 // What d8's flags become: the scripts route, in every spelling that d8 accepts.
+//
+// S2.4.5.
 func TestPullFlags(t *testing.T) {
 	opts := edition.Tiny()
 	opts.Packages = 2
@@ -73,6 +75,8 @@ func TestPullRefusesFlags(t *testing.T) {
 
 // S9 rows 52, 55 and 82: nothing that is not ours is removed, and foreign
 // archives are noticed before the download.
+//
+// S6.9.3, S7.9.
 func TestPullLeavesForeignFilesAlone(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	disk, precious := t.TempDir(), t.TempDir()
@@ -101,6 +105,8 @@ func TestPullLeavesForeignFilesAlone(t *testing.T) {
 }
 
 // A pull that failed goes on: what is in the store is not asked for again.
+//
+// S6.9.1, S6.9.2, S9 row 51.
 func TestPullContinues(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	disk := t.TempDir()
@@ -132,6 +138,8 @@ func TestPullContinues(t *testing.T) {
 
 // S7.2.3: below a target that ends in an edition, what is shared by all editions
 // goes to the parent. The bundle is one of d8's: it has plugins too.
+//
+// S9 row 50.
 func TestPushEditionSplit(t *testing.T) {
 	tags, discovery := recorded(t, "d8-default")
 	for _, name := range discovery {
@@ -195,6 +203,8 @@ func TestPullFromWhatWasPushed(t *testing.T) {
 
 // The exit status of a push is that of the stage that failed, not of the one
 // that only missed its other end.
+//
+// S2.5, S7.1.2, S9 row 8.
 func TestPushExitStatus(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	disk := packed(t, src.Host)
@@ -226,6 +236,8 @@ func TestPushExitStatus(t *testing.T) {
 
 // SIGTERM to the script alone ends the stage that runs, and nothing goes on
 // without it.
+//
+// S5.6.13, S9 row 84.
 func TestPullTerminated(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 20, Stall: true, Times: registrytest.Always})

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// S2.4.2, S2.4.11.
 func TestValidate(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -106,6 +107,7 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// S5.6.5: tags are listed only where a range, or a later select, may need them.
 func TestScope(t *testing.T) {
 	scope := func(p Policy) Scope {
 		s, err := p.Scope()
