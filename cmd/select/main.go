@@ -95,8 +95,15 @@ func (f *flags) deckhouse(catalog contract.CatalogSpec) (choice, error) {
 }
 
 func (f *flags) generic(catalog contract.CatalogSpec) (choice, error) {
-	if f.Given() {
-		return choice{}, fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit")
+	opts := generic.Options{SkipAttachments: f.SkipAttachments}
+	others := f.Deckhouse
+	others.SkipAttachments = false
+	if others.Given() {
+		return choice{}, fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit, but for --skip-attachments")
 	}
-	return choice{nil, func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog) }}, nil
+	var shaping any // no options at all are no input
+	if opts != (generic.Options{}) {
+		shaping = opts
+	}
+	return choice{shaping, func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog, opts) }}, nil
 }

@@ -21,10 +21,11 @@ import (
 
 // Publisher writes Contents to a target and proves that they stand there.
 //
-// Order is everything: blobs, then child manifests, then tags by
-// phase; no tag is written before all tags of lower phases. What stands there
-// already is asked for and not written, so a second run writes nothing, and
-// immutable tags are no trouble (Q24).
+// Order is everything: blobs, then child manifests and what is attached, then
+// tags by phase; no tag is written before all tags of lower phases. What stands
+// there already is asked for and not written, so a second run writes nothing, and
+// immutable tags are no trouble (Q24). Lists of referrers, which the target may
+// have entries of its own in, are kept by publish_referrers.go.
 type Publisher struct {
 	Target   registry.Target
 	Content  store.Reader
@@ -94,20 +95,21 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	placeholder := oci.NewPlaceholder()
 	run := &publishing{Publisher: p, graph: c.Graph(), content: placeholderContent{p.Content, placeholder}}
 	run.graph[placeholder.Descriptor.Digest] = run.content.manifest()
-	tasks, err := p.tasks(c, placeholder.Descriptor.Digest)
+	all, err := p.tasks(c, placeholder.Descriptor.Digest)
 	if err != nil {
 		return contract.ReceiptSpec{}, Published{}, err
 	}
-	run.figures.Tags = int64(len(tasks))
+	tasks, lists := run.separate(all)
+	run.figures.Tags = int64(len(all))
 	p.Progress.Phase("comparing tags")
 	missing, err := run.missing(ctx, tasks)
 	if err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.AddImages(int64(len(tasks) - len(missing)))
-	checked := tasks
+	checked := all
 	if p.TrustTags {
-		checked = missing
+		checked = append(slices.Clone(missing), carried(lists)...)
 	}
 	if err := run.blobs(ctx, checked); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
@@ -115,13 +117,34 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	if err := run.children(ctx, checked); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
-	if err := run.tags(ctx, missing); err != nil {
+	// What is attached is listed before a version shows that there is something
+	// to verify.
+	content, later := contentFirst(missing)
+	if err := run.tags(ctx, content); err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	if err := run.list(ctx, lists); err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	if err := run.tags(ctx, later); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.Phase("reading back")
 	receipt, err := run.readBack(ctx, tasks)
+	if err == nil {
+		err = run.readLists(ctx, lists, &receipt)
+	}
 	receipt.Skipped = c.Skipped
 	return receipt, run.figures, err
+}
+
+// contentFirst splits tasks, which are sorted by phase, behind the first phase.
+func contentFirst(tasks []tagTask) (content, later []tagTask) {
+	n := slices.IndexFunc(tasks, func(t tagTask) bool { return t.phase > contract.PhaseContent })
+	if n < 0 {
+		n = len(tasks)
+	}
+	return tasks[:n], tasks[n:]
 }
 
 // tasks lists all tags with their place at the target, and refuses two that
@@ -352,14 +375,14 @@ func (p *publishing) upload(ctx context.Context, desc oci.Descriptor, repo oci.R
 	return nil
 }
 
-// children puts the manifests that others refer to, each below its parents, by
-// digest. Tags follow afterwards.
+// children puts the manifests that others refer to, each below its parents, and
+// those that are attached to others, by digest. Tags follow afterwards.
 func (p *publishing) children(ctx context.Context, tasks []tagTask) error {
 	repos, roots := byRepository(tasks)
 	crew := p.newCrew(ctx)
 	for _, repo := range repos {
 		manifests, _ := p.graph.Closure(roots[repo]...)
-		needed := p.referenced(manifests)
+		needed := p.first(manifests)
 		if len(needed) == 0 {
 			continue
 		}
@@ -375,16 +398,16 @@ func (p *publishing) children(ctx context.Context, tasks []tagTask) error {
 	return crew.wait(ctx)
 }
 
-// referenced returns those of manifests that another one of them refers to, in
-// the same order.
-func (p *publishing) referenced(manifests []*contract.Manifest) []*contract.Manifest {
+// first returns those of manifests that another one of them refers to, and those
+// that a list of referrers will refer to, in the same order.
+func (p *publishing) first(manifests []*contract.Manifest) []*contract.Manifest {
 	isChild := map[oci.Digest]bool{}
 	for _, m := range manifests {
 		for _, d := range m.References {
 			isChild[d] = true
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(manifests), func(m *contract.Manifest) bool { return !isChild[m.Digest] })
+	return slices.DeleteFunc(slices.Clone(manifests), func(m *contract.Manifest) bool { return !isChild[m.Digest] && m.Subject == "" })
 }
 
 func (p *publishing) child(ctx context.Context, repo oci.Repository, m *contract.Manifest) error {

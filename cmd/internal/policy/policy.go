@@ -31,6 +31,7 @@ type Deckhouse struct {
 	NoPackages        bool     `help:"Leave packages out; the lists of their versions stay." group:"What to carry (Deckhouse)"`
 	NoSecurityDB      bool     `name:"no-security-db" help:"Leave the security databases out." group:"What to carry (Deckhouse)"`
 	NoInstaller       bool     `help:"Leave the installer out." group:"What to carry (Deckhouse)"`
+	SkipAttachments   bool     `help:"Leave out signatures, SBOMs and other manifests attached to images; vulnerability attestations come as d8 carries them." group:"What to carry (Deckhouse)"`
 	SkipVEXImages     bool     `name:"skip-vex-images" help:"Leave vulnerability attestations (VEX) out." group:"What to carry (Deckhouse)"`
 }
 
@@ -48,7 +49,7 @@ func (f Deckhouse) Read() (deckhouse.Policy, error) {
 		IncludePackages: f.IncludePackage, ExcludePackages: f.ExcludePackage,
 		ModulesPathSuffix: f.ModulesPathSuffix, OnlyExtraImages: f.OnlyExtraImages, InstallerTag: f.InstallerTag,
 		NoPlatform: f.NoPlatform, NoModules: f.NoModules, NoPackages: f.NoPackages, NoSecurityDB: f.NoSecurityDB, NoInstaller: f.NoInstaller,
-		SkipVEX: f.SkipVEXImages,
+		SkipVEX: f.SkipVEXImages, SkipAttachments: f.SkipAttachments,
 	}
 	return p, p.Validate()
 }
