@@ -213,7 +213,7 @@ func TestImportSources(t *testing.T) {
 	}
 }
 
-// S9 row 39.
+// S7.10, S9 row 39.
 func TestImportAcceptsOtherTars(t *testing.T) {
 	entries := layoutOf("p", "A", "v1")
 	for i := range entries {

@@ -516,6 +516,52 @@ func TestPublishKeepsForeignReferrers(t *testing.T) {
 	}
 }
 
+// S6.11, S7.6.5: an update takes the lists of an earlier bundle for granted, and the
+// target may have more in them by now; that one is gone is noticed.
+func TestPublishUpdateBesideForeignReferrers(t *testing.T) {
+	b := newBench(t, registrytest.WithoutReferrers())
+	sel, _ := b.signed()
+	b.listByTag("e")
+	st := b.open()
+	defer st.Close()
+	c, err := b.close(st, sel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.download(st, &c, progress.None()); err != nil {
+		t.Fatal(err)
+	}
+	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	p := b.publisher(st, target)
+	if _, _, err := p.Publish(t.Context(), &c); err != nil {
+		t.Fatal(err)
+	}
+	earlier := contract.BundleSpec{Contents: c}
+	update := c
+	update.LeaveOut(earlier.Standing())
+	i := slices.IndexFunc(update.Assumed, func(a contract.Assumed) bool { _, ok := oci.SubjectOfTag(a.Tag); return ok })
+	list := update.Assumed[i]
+	own := target.PutManifest("mirror/"+list.Path, list.Tag, oci.MediaTypeIndex, registrytest.IndexManifest())
+	receipt, _, err := p.Publish(t.Context(), &update)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(receipt.Tags, func(tag contract.ReceiptTag) bool {
+		return tag.Tag == list.Tag && tag.Digest == own.Digest && tag.Referrers
+	}) {
+		t.Errorf("the receipt does not have the list as the target has it: %v", receipt.Tags)
+	}
+	for _, gone := range []func(){
+		func() { target.PutImage("mirror/"+list.Path, list.Tag, layer("no list", "1")) },
+		func() { target.Delete("mirror/"+list.Path, list.Tag) },
+	} {
+		gone()
+		if _, _, err := p.Publish(t.Context(), &update); fault.KindOf(err) != fault.Policy {
+			t.Errorf("got %v, want a refusal", err)
+		}
+	}
+}
+
 // A registry whose API answers, but does not list, gets a tag; the receipt says so.
 //
 // S7.6.5.

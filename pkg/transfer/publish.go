@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -72,6 +73,14 @@ type tagTask struct {
 	digest    oci.Digest
 	phase     int
 	discovery bool
+	// list takes any index for the right one: what is listed there may have
+	// become more at the target (S7.6.5).
+	list bool
+}
+
+// stands reports whether desc is what the task wants at the target.
+func (t tagTask) stands(desc oci.Descriptor) bool {
+	return desc.Digest == t.digest || t.list && desc.MediaType == oci.MediaTypeIndex
 }
 
 // publishing is the state of one Publish.
@@ -100,8 +109,13 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 		return contract.ReceiptSpec{}, Published{}, err
 	}
 	tasks, lists := run.separate(all)
-	run.figures.Tags = int64(len(all))
 	p.Progress.Phase("comparing tags")
+	assumed := p.assumed(c)
+	if err := run.expect(ctx, assumed); err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	run.figures.Tags = int64(len(all) + len(assumed))
+	p.Progress.AddImages(int64(len(assumed)))
 	missing, err := run.missing(ctx, tasks)
 	if err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
@@ -130,7 +144,7 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.Phase("reading back")
-	receipt, err := run.readBack(ctx, tasks)
+	receipt, err := run.readBack(ctx, append(tasks, assumed...))
 	if err == nil {
 		err = run.readLists(ctx, lists, &receipt)
 	}
@@ -162,7 +176,7 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 			return fault.Newf(fault.Usage, ref.String(), "two images would land here").Hint("choose another prefix mapping")
 		}
 		owner[ref.String()] = digest
-		tasks = append(tasks, tagTask{ref, digest, phase, discovery})
+		tasks = append(tasks, tagTask{ref: ref, digest: digest, phase: phase, discovery: discovery})
 		return nil
 	}
 	for _, im := range c.Images {
@@ -176,6 +190,31 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 		}
 	}
 	return tasks, nil
+}
+
+// assumed lists the tags that an update takes for granted.
+func (p *Publisher) assumed(c *contract.Contents) []tagTask {
+	var tasks []tagTask
+	for _, a := range c.Assumed {
+		_, list := oci.SubjectOfTag(a.Tag)
+		tasks = append(tasks, tagTask{ref: p.repository(a.Path).WithTag(a.Tag), digest: a.Digest, list: list})
+	}
+	return tasks
+}
+
+// expect refuses an update to something that the target does not have, before
+// the first write: it would announce versions without their images (S6.11).
+func (p *publishing) expect(ctx context.Context, assumed []tagTask) error {
+	missing, err := p.missing(ctx, assumed)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range missing {
+		errs = append(errs, fault.Newf(fault.Policy, t.ref.String(), "the content is an update that takes for granted that this tag is %s, and it is not", t.digest).
+			Hint("publish the bundles before it first, or fetch without --since"))
+	}
+	return errors.Join(errs...)
 }
 
 // repository is where path lands at the target.
@@ -213,7 +252,7 @@ func (p *publishing) missing(ctx context.Context, tasks []tagTask) ([]tagTask, e
 			if err != nil && fault.KindOf(err) != fault.NotFound {
 				return err
 			}
-			if err == nil && desc.Digest == t.digest {
+			if err == nil && t.stands(desc) {
 				return nil
 			}
 			mu.Lock()
@@ -501,13 +540,13 @@ func (p *publishing) readBack(ctx context.Context, tasks []tagTask) (contract.Re
 			if err != nil {
 				return fmt.Errorf("reading it back: %w", err)
 			}
-			if desc.Digest != t.digest {
+			if !t.stands(desc) {
 				return fault.Newf(fault.Protocol, "", "reading it back gave %s, but %s was published", desc.Digest, t.digest).
 					Hint("somebody else may be writing to the target; publish again when they are done")
 			}
 			receipt.Tags[i] = contract.ReceiptTag{
 				Repository: t.ref.Repository.String(), Tag: t.ref.Tag, Digest: desc.Digest,
-				MediaType: desc.MediaType, Size: desc.Size, Discovery: t.discovery,
+				MediaType: desc.MediaType, Size: desc.Size, Discovery: t.discovery, Referrers: t.list && oci.IsIndex(desc.MediaType),
 			}
 			return nil
 		})
