@@ -618,6 +618,71 @@ func TestPublishListsHeal(t *testing.T) {
 	}
 }
 
+// S5.6.3, S1.7.4: the signature of a channel that is not carried is not carried.
+func TestAttachmentsOfASkippedChannel(t *testing.T) {
+	b := newBench(t)
+	channel := b.src.PutImage("m/release", "stable", layer("x", "1"))
+	b.src.PutImage("m/release", oci.ReferrersTag(channel.Digest)+".sig", layer("signature", "1"))
+	b.src.PutImage("m", "v2", layer("x", "2"))
+	st := b.open()
+	defer st.Close()
+	image := func(path, tag, needs string, optional bool) contract.SelectedImage {
+		return contract.SelectedImage{Source: b.ref(path, tag), Archive: "images", Path: path, Tag: tag, Needs: needs, Optional: optional, Reason: "r"}
+	}
+	c, err := b.close(st, contract.SelectionSpec{
+		Vendor: "test", Archives: []contract.Archive{{Name: "images"}}, Attached: contract.Attachments(1, "{digest}.sig"),
+		Images: []contract.SelectedImage{image("m", "v1", "", true), image("m", "v2", "", false), image("m/release", "stable", "m:v1", false)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"m:v2"}, targets(c)); diff != "" {
+		t.Errorf("images (-want +got):\n%s", diff)
+	}
+}
+
+// S7.6.5: a referrer whose own tag comes later, as one that a list of images names,
+// is there before it is listed.
+func TestPublishListsNamedReferrers(t *testing.T) {
+	b := newBench(t)
+	image := b.src.PutImage("e", "v1", layer("image", "1"))
+	sbom := b.src.PutAttached("e", "sbom", image, sbomType, []byte("sbom"))
+	st := b.open()
+	defer st.Close()
+	c, err := b.close(st, contract.SelectionSpec{Vendor: "test", Archives: []contract.Archive{{Name: "images"}}, Images: []contract.SelectedImage{
+		{Source: b.ref("e", "sbom"), Archive: "images", Path: "e", Tag: "sbom", Phase: contract.PhaseVersion, Reason: "r"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.download(st, &c, progress.None()); err != nil {
+		t.Fatal(err)
+	}
+	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	receipt, _, err := b.publisher(st, target).Publish(t.Context(), &c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantReferrers(t, target, receipt, c, contract.ListedByTag)
+	if len(receipt.Tags) != 2 || receipt.Referrers[0].Digest != sbom.Digest {
+		t.Errorf("the receipt has %v and %v", receipt.Tags, receipt.Referrers)
+	}
+}
+
+// S7.6.5: a list that somebody else overwrites while we publish is noticed.
+func TestReadBackNoticesAnOverwrittenList(t *testing.T) {
+	b := newBench(t)
+	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	p, c := b.attachedTo(target)
+	i := slices.IndexFunc(c.Manifests, func(m contract.Manifest) bool { return m.Subject != "" })
+	tag := oci.ReferrersTag(c.Manifests[i].Subject)
+	target.Inject(registrytest.Fault{Method: "GET", Kind: registrytest.KindManifest, Reference: tag, Skip: 1, Times: registrytest.Always,
+		Body: string(registrytest.IndexManifest()), ContentType: oci.MediaTypeIndex})
+	if _, _, err := p.Publish(t.Context(), &c); fault.KindOf(err) != fault.Protocol || !strings.Contains(err.Error(), "not listed") {
+		t.Errorf("got %v, want protocol", err)
+	}
+}
+
 // Where an image stands in the place of a list, it stays.
 func TestPublishRefusesToReplaceAnImageByAList(t *testing.T) {
 	b := newBench(t)
