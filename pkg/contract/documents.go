@@ -247,7 +247,15 @@ type ReportItem struct {
 	Kind string `json:"kind"`
 	// Cause is the error text.
 	Cause string `json:"cause"`
-	Hint  string `json:"hint,omitempty"`
+	// Hint is what to do about this very failure.
+	Hint string `json:"hint,omitempty"`
+	// CauseName is a known cause, "certificate" or "disk-full", that stands
+	// behind the failure; absent where none is known (S2.6).
+	CauseName string `json:"causeName,omitempty"`
+	// Likely is where failures with that cause mostly come from, the likeliest
+	// first, and Advice what to do about them.
+	Likely []string `json:"likely,omitempty"`
+	Advice []string `json:"advice,omitempty"`
 }
 
 // Counter is one figure.

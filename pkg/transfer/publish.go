@@ -34,10 +34,13 @@ type Publisher struct {
 	// all that is below it. Else every blob and child is asked for, and what a
 	// target has lost is sent again.
 	TrustTags bool
-	Parallel  int // requests at a time, at least 1
-	Retry     Retry
-	Log       *slog.Logger
-	Progress  progress.Tracker
+	// BypassAccessCheck goes on after a failed access check, with a warning:
+	// for registries that refuse an upload without content (S7.3.2).
+	BypassAccessCheck bool
+	Parallel          int // requests at a time, at least 1
+	Retry             Retry
+	Log               *slog.Logger
+	Progress          progress.Tracker
 }
 
 // Prefix maps the repositories at and below From to To: with modules to
@@ -67,7 +70,8 @@ type Published struct {
 
 // tagTask is one tag to stand at the target.
 type tagTask struct {
-	ref       oci.Reference // repository and tag at the target
+	ref       oci.Reference  // repository and tag at the target
+	root      oci.Repository // the Root, or the To of an absolute prefix
 	digest    oci.Digest
 	phase     int
 	discovery bool
@@ -78,6 +82,8 @@ type publishing struct {
 	*Publisher
 	graph   contract.Graph
 	content placeholderContent
+	roots   map[oci.Repository]oci.Repository // the root of each repository
+	access  memo[oci.Repository, struct{}]    // the access check of each root
 
 	mu      sync.Mutex
 	figures Published
@@ -98,10 +104,17 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	if err != nil {
 		return contract.ReceiptSpec{}, Published{}, err
 	}
+	run.roots = map[oci.Repository]oci.Repository{}
+	for _, t := range tasks {
+		run.roots[t.ref.Repository] = t.root
+	}
 	run.figures.Tags = int64(len(tasks))
 	p.Progress.Phase("comparing tags")
 	missing, err := run.missing(ctx, tasks)
 	if err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	if err := run.checkAccess(ctx, missing); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.AddImages(int64(len(tasks) - len(missing)))
@@ -130,7 +143,7 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 	var tasks []tagTask
 	owner := map[string]oci.Digest{}
 	add := func(path, tag string, digest oci.Digest, phase int, discovery bool) error {
-		repo := p.repository(path)
+		repo, root := p.repository(path)
 		if _, err := oci.ParseRepository(repo.String()); err != nil {
 			return fault.New(fault.Usage, path+":"+tag, err).Hint("choose another target path; every repository of the bundle must have a valid name below it")
 		}
@@ -139,7 +152,7 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 			return fault.Newf(fault.Usage, ref.String(), "two images would land here").Hint("choose another prefix mapping")
 		}
 		owner[ref.String()] = digest
-		tasks = append(tasks, tagTask{ref, digest, phase, discovery})
+		tasks = append(tasks, tagTask{ref, root, digest, phase, discovery})
 		return nil
 	}
 	for _, im := range c.Images {
@@ -155,18 +168,18 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 	return tasks, nil
 }
 
-// repository is where path lands at the target.
-func (p *Publisher) repository(path string) oci.Repository {
+// repository is where path lands at the target, and below which root.
+func (p *Publisher) repository(path string) (repo, root oci.Repository) {
 	for _, prefix := range p.Prefixes {
 		to, ok := prefix.apply(path)
 		switch {
 		case ok && prefix.Absolute:
-			return oci.Repository{Host: p.Root.Host, Path: to}
+			return oci.Repository{Host: p.Root.Host, Path: to}, oci.Repository{Host: p.Root.Host, Path: strings.Trim(prefix.To, "/")}
 		case ok:
-			return p.Root.Join(to)
+			return p.Root.Join(to), p.Root
 		}
 	}
-	return p.Root.Join(path)
+	return p.Root.Join(path), p.Root
 }
 
 func (p *publishing) newCrew(ctx context.Context) *crew { return newCrew(ctx, p.Parallel) }
@@ -285,6 +298,11 @@ func (p *publishing) place(ctx context.Context, desc oci.Descriptor, repo oci.Re
 	})
 	if err != nil {
 		return err
+	}
+	if !there {
+		if err := p.writable(ctx, repo); err != nil {
+			return err
+		}
 	}
 	if !there && from != nil {
 		if there, err = p.mount(ctx, desc, repo, *from); err != nil {
@@ -432,6 +450,9 @@ func (p *publishing) tags(ctx context.Context, tasks []tagTask) error {
 // miss it (half-deleted, or eventually consistent: Q16); then the blobs are sent
 // once more, without asking.
 func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Digest) error {
+	if err := p.writable(ctx, ref.Repository); err != nil {
+		return err
+	}
 	body, err := readSmall(p.content, digest)
 	if err != nil {
 		return err
