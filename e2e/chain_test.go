@@ -21,6 +21,8 @@ import (
 )
 
 // The chain, as it is typed in the README, carries everything, in one pipe.
+//
+// S5.1, S7.7, S7.8.
 func TestChain(t *testing.T) {
 	src, made := source(t, edition.Default())
 	target := registrytest.Start(t, registrytest.New())

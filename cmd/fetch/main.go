@@ -170,7 +170,7 @@ func (f *flags) contents(ctx context.Context, s *stage.Session, j *job, source r
 		return j.contents, nil
 	}
 	closer := transfer.Closer{
-		Source: source, Store: j.store, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
+		Source: source, Store: j.store, Parallel: f.Parallel, Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress,
 	}
 	contents, err := closer.Close(ctx, j.selection)
@@ -198,7 +198,7 @@ func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job) (contract.C
 		return contents, err
 	}
 	downloader := transfer.Downloader{
-		Source: client, Store: j.store, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
+		Source: client, Store: j.store, Parallel: f.Parallel, Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress, Room: j.store.Room,
 	}
 	figures, err := downloader.Download(ctx, &contents)

@@ -136,6 +136,7 @@ func onlyPackages(p Policy) Policy {
 	return p
 }
 
+// S1.2.2, S5.5, S9 rows 23 and 31: what an edition may lack is optional.
 func TestSecurityAndInstaller(t *testing.T) {
 	p := Policy{NoPlatform: true, NoModules: true, NoPackages: true}
 	spec, _ := selectAll(t, newCatalog().withoutPackages(), p)
