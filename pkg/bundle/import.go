@@ -224,7 +224,7 @@ func Import(ctx context.Context, dirs []Directory, rules Rules, progress Progres
 	if err := errors.Join(problems...); err != nil {
 		return nil, nil, err
 	}
-	contents, err := imp.contents()
+	contents, err := imp.contents(dirs)
 	if err != nil {
 		return nil, nil, fault.New(fault.Damaged, dirs[0].Path, err)
 	}
@@ -426,8 +426,11 @@ func (imp *importer) own(im owned) error {
 }
 
 // contents closes the set over the tags that have an owner.
-func (imp *importer) contents() (*contract.Contents, error) {
+func (imp *importer) contents(dirs []Directory) (*contract.Contents, error) {
 	c := &contract.Contents{Vendor: imp.rules.Vendor()}
+	if err := imp.assume(c, dirs); err != nil {
+		return nil, err
+	}
 	for _, a := range imp.archives {
 		c.Archives = append(c.Archives, *a)
 	}
@@ -450,6 +453,31 @@ func (imp *importer) contents() (*contract.Contents, error) {
 		return nil, fmt.Errorf("the archives contradict each other: %w", err)
 	}
 	return c, nil
+}
+
+// assume keeps what documents say of the target and the source, as far as no
+// archive brings it: an update stays one in the company of others (S6.11).
+func (imp *importer) assume(c *contract.Contents, dirs []Directory) error {
+	for _, dir := range dirs {
+		if dir.Document == nil {
+			continue
+		}
+		for _, a := range dir.Document.Contents.Assumed {
+			owner, brought := imp.owners[a.Path+":"+a.Tag]
+			switch {
+			case brought && owner.Digest != a.Digest:
+				return fmt.Errorf("%s takes for granted that %s:%s is %s, but %s brings %s", dir.Path, a.Path, a.Tag, a.Digest, owner.label, owner.Digest)
+			case !brought && !slices.Contains(c.Assumed, a):
+				c.Assumed = append(c.Assumed, a)
+			}
+		}
+		for _, s := range dir.Document.Contents.Skipped {
+			if _, brought := imp.owners[s.Path+":"+s.Tag]; !brought && !slices.Contains(c.Skipped, s) {
+				c.Skipped = append(c.Skipped, s)
+			}
+		}
+	}
+	return nil
 }
 
 // discovery are the discovery tags, each once, that are not images themselves.

@@ -398,6 +398,61 @@ func TestImportSeveralDirectories(t *testing.T) {
 	wantDamaged(t, err, two, "unwanted.tar")
 }
 
+// S6.11, S7.1.4: an update stays one among others: what its document takes for
+// granted is kept, unless an archive brings it, which must be the same image.
+func TestImportKeepsWhatUpdatesAssume(t *testing.T) {
+	image := func(path, tag, layer string) contract.Assumed {
+		return contract.Assumed{Path: path, Tag: tag, Digest: imageDigest(layer)}
+	}
+	missing := contract.Skipped{Source: "h/gone:v1", Path: "gone", Tag: "v1", Reason: "r"}
+	for _, tc := range []struct {
+		name    string
+		assumed []contract.Assumed
+		want    []contract.Assumed
+		refused string
+	}{
+		{"kept", []contract.Assumed{image("x", "v1", "X")}, []contract.Assumed{image("x", "v1", "X")}, ""},
+		{"brought by the other", []contract.Assumed{image("r", "v1", "A"), image("x", "v1", "X")}, []contract.Assumed{image("x", "v1", "X")}, ""},
+		{"brought, but another image", []contract.Assumed{image("r", "v1", "B")}, nil, "r:v1"},
+	} {
+		update, base := t.TempDir(), t.TempDir()
+		writeFile(t, filepath.Join(update, "p.tar"), makeTar(t, layoutOf("p", "A", "v1")...))
+		writeFile(t, filepath.Join(base, "r.tar"), makeTar(t, layoutOf("r", "A", "v1")...))
+		found, err := Find([]string{update})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, contents, err := Import(t.Context(), found, plainRules{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents.Assumed, contents.Skipped = tc.assumed, []contract.Skipped{missing}
+		if found, err = Find([]string{update, base}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range found {
+			if found[i].Path == update {
+				found[i].Document = &contract.BundleSpec{Archives: files[0].Archives, Contents: *contents}
+			}
+		}
+		_, got, err := Import(t.Context(), found, plainRules{}, nil)
+		if tc.refused != "" {
+			wantDamaged(t, err, tc.refused)
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		if diff := cmp.Diff(tc.want, got.Assumed); diff != "" {
+			t.Errorf("%s: assumed (-want +got):\n%s", tc.name, diff)
+		}
+		if diff := cmp.Diff([]contract.Skipped{missing}, got.Skipped); diff != "" {
+			t.Errorf("%s: skipped (-want +got):\n%s", tc.name, diff)
+		}
+	}
+}
+
 // S7.1.1, S7.1.4: of a directory among several, the document says what it must
 // hold: nothing less, nothing more, and no other bytes.
 func TestImportHeedsDocuments(t *testing.T) {
