@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,9 +68,9 @@ func goldenSource(t *testing.T) string {
 
 // The same source and the same flags give the same tags as d8's pull and push,
 // but for what ferry does on purpose in another way: attestations are looked for
-// under both names that an image can have (S1.7.3), and install has channels
-// (S3.9.3), which that d8 did not make. Plugins are not pulled yet
-// and left out of the comparison.
+// under both names that an image can have (S1.7.3), install has channels
+// (S3.9.3), which that d8 did not make, and the index of a plugin is the source's,
+// which d8 writes anew (S5.11).
 func TestGoldenPull(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
@@ -80,17 +79,19 @@ func TestGoldenPull(t *testing.T) {
 				t.Fatal(err)
 			}
 			disk := t.TempDir()
-			run(t, "", "ferry-pull", append([]string{disk, "--source", goldenSource(t) + "/deckhouse/ee", "--insecure"}, strings.Fields(string(flags))...)...)
+			source := goldenSource(t)
+			run(t, "", "ferry-pull", append([]string{disk, "--source", source + "/deckhouse/ee", "--insecure"}, strings.Fields(string(flags))...)...)
 			target := registrytest.Start(t, registrytest.New())
 			run(t, "", "ferry-push", disk, target.Host+"/mirror/dkp", "--insecure")
 
 			want, discovery := recorded(t, name)
-			isPlugin := func(tag string) bool { return strings.HasPrefix(tag, "deckhouse-cli/") }
-			maps.DeleteFunc(want, func(tag string, _ oci.Digest) bool { return isPlugin(tag) })
-			for _, tag := range discovery {
-				if !isPlugin(tag) {
-					want[tag] = oci.NewPlaceholder().Descriptor.Digest
+			for tag := range want {
+				if strings.HasPrefix(tag, "deckhouse-cli/plugins/") {
+					want[tag] = digestAt(t, source+"/deckhouse/"+tag)
 				}
+			}
+			for _, tag := range discovery {
+				want[tag] = oci.NewPlaceholder().Descriptor.Digest
 			}
 			for tag, digest := range installChannels(t, want, strings.Contains(string(flags), "--deckhouse-tag")) {
 				want[tag] = digest
@@ -108,6 +109,20 @@ func TestGoldenPull(t *testing.T) {
 			}
 		})
 	}
+}
+
+// digestAt is what a registry answers for a tag.
+func digestAt(t *testing.T, reference string) oci.Digest {
+	t.Helper()
+	ref, err := oci.ParseReference(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc, err := client(t).Resolve(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return desc.Digest
 }
 
 // installChannels are the channels of install that belong to tags (S3.9.3):

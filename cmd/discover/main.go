@@ -30,7 +30,7 @@ type flags struct {
 }
 
 const description = `
-Reads tag lists and release channels of a source registry, and writes a Catalog: what there is. ferry-select decides over it what to carry, without a network.
+Reads tag lists, release channels and the contracts of plugins of a source registry, and writes a Catalog: what there is. ferry-select decides over it what to carry, without a network.
 
 The deckhouse flags that say what to carry are those of ferry-select. Here they only narrow where to look: a Catalog made without them tells all but whether a pinned tag is there.
 

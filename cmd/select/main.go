@@ -21,7 +21,7 @@ type flags struct {
 }
 
 const description = `
-Reads a Catalog and writes a Selection: every image to carry, where it lands, and why it was chosen. Without flags a Deckhouse edition is carried as d8 mirror pull does: platform versions from rock-solid to alpha, what the channels of all modules and packages point at, the security databases and the installer.
+Reads a Catalog and writes a Selection: every image to carry, where it lands, and why it was chosen. Without flags a Deckhouse edition is carried as d8 mirror pull does: platform versions from rock-solid to alpha, what the channels of all modules and packages point at, the security databases and the installer, the newest d8 and those of its plugins that are made for what is carried.
 
 Images that are named only inside other images are not listed yet; the Selection says where to read their names, and ferry-fetch --plan lists them.
 

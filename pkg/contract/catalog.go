@@ -23,6 +23,10 @@ type CatalogSpec struct {
 	Repositories []CatalogRepository `json:"repositories"`
 	// Channels are the release channels found, by component.
 	Channels []CatalogChannel `json:"channels"`
+	// Contracts are what versions of components say that they need of others,
+	// by component and tag. A version that was looked at and needs nothing
+	// stands here too.
+	Contracts []CatalogContract `json:"contracts,omitempty"`
 	// Wanted is a list of images that somebody wrote by hand, a line each,
 	// for vendors that have nothing else to go by (pkg/generic).
 	Wanted []string `json:"wanted,omitempty"`
@@ -56,10 +60,55 @@ type CatalogChannel struct {
 	Suspended bool `json:"suspended"`
 }
 
+// CatalogContract is what one version of a component says that it needs.
+type CatalogContract struct {
+	// Component as in CatalogRepository: "plugin/console".
+	Component string `json:"component"`
+	// Tag is the version, as published.
+	Tag string `json:"tag"`
+	// Problem says why nobody can rely on this version: its contract cannot
+	// be read, or contradicts itself.
+	Problem string `json:"problem,omitempty"`
+	// Requirements are what it needs; none when there is a problem.
+	Requirements []Requirement `json:"requirements,omitempty"`
+}
+
+// Requirement is one thing that a version of a component needs.
+type Requirement struct {
+	// Kind is what it is, a word of the vendor's: "module".
+	Kind string `json:"kind"`
+	// Mode says in which way it is needed.
+	Mode RequirementMode `json:"mode"`
+	// Group joins the members of one anyOf or noneOf.
+	Group string `json:"group,omitempty"`
+	// Name is which one of its kind, "" where there is but one.
+	Name string `json:"name,omitempty"`
+	// Constraint is a range of its versions, as written; "" is any version.
+	Constraint string `json:"constraint,omitempty"`
+}
+
+// RequirementMode says in which way something is needed.
+type RequirementMode string
+
+// The modes.
+const (
+	// Mandatory: it must be there.
+	Mandatory RequirementMode = "mandatory"
+	// Conditional: it may be missing, but what is there must fit.
+	Conditional RequirementMode = "conditional"
+	// AnyOf: one member of the group must be there.
+	AnyOf RequirementMode = "anyOf"
+	// NoneOf: no member of the group may be there.
+	NoneOf RequirementMode = "noneOf"
+)
+
+// grouped reports whether requirements of this mode belong to groups.
+func (m RequirementMode) grouped() bool { return m == AnyOf || m == NoneOf }
+
 // Kind is KindCatalog.
 func (*CatalogSpec) Kind() Kind { return KindCatalog }
 
-// Normalize sorts repositories, tags and channels.
+// Normalize sorts repositories, tags, channels, contracts and requirements.
 func (s *CatalogSpec) Normalize() {
 	s.Repositories = sortedBy(s.Repositories, func(a, b CatalogRepository) int {
 		return cmp.Compare(a.Repository, b.Repository)
@@ -70,6 +119,15 @@ func (s *CatalogSpec) Normalize() {
 	s.Channels = sortedBy(s.Channels, func(a, b CatalogChannel) int {
 		return cmp.Or(cmp.Compare(a.Component, b.Component), cmp.Compare(a.Name, b.Name))
 	})
+	slices.SortStableFunc(s.Contracts, func(a, b CatalogContract) int {
+		return cmp.Or(cmp.Compare(a.Component, b.Component), cmp.Compare(a.Tag, b.Tag))
+	})
+	for _, c := range s.Contracts {
+		slices.SortStableFunc(c.Requirements, func(a, b Requirement) int {
+			return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Mode, b.Mode), cmp.Compare(a.Group, b.Group),
+				cmp.Compare(a.Name, b.Name), cmp.Compare(a.Constraint, b.Constraint))
+		})
+	}
 }
 
 // Validate checks names and that nothing stands twice.
@@ -96,6 +154,32 @@ func (s *CatalogSpec) Validate() error {
 		}
 		if i > 0 && c.Component == s.Channels[i-1].Component && c.Name == s.Channels[i-1].Name {
 			return fmt.Errorf("spec.channels[%d]: channel %s of %s stands twice", i, c.Name, c.Component)
+		}
+	}
+	for i, c := range s.Contracts {
+		if err := c.validate(); err != nil {
+			return fmt.Errorf("spec.contracts[%d]: %w", i, err)
+		}
+		if i > 0 && c.Component == s.Contracts[i-1].Component && c.Tag == s.Contracts[i-1].Tag {
+			return fmt.Errorf("spec.contracts[%d]: %s of %s stands twice", i, c.Tag, c.Component)
+		}
+	}
+	return nil
+}
+
+func (c CatalogContract) validate() error {
+	if c.Component == "" || !oci.ValidTag(c.Tag) {
+		return fmt.Errorf("%q of component %q is not a version of anything", c.Tag, c.Component)
+	}
+	if c.Problem != "" && len(c.Requirements) > 0 {
+		return fmt.Errorf("%s of %s has a problem, and requirements all the same", c.Tag, c.Component)
+	}
+	for i, r := range c.Requirements {
+		if !slices.Contains([]RequirementMode{Mandatory, Conditional, AnyOf, NoneOf}, r.Mode) {
+			return fmt.Errorf("requirements[%d]: unknown mode %q", i, r.Mode)
+		}
+		if r.Kind == "" || (r.Group != "") != r.Mode.grouped() {
+			return fmt.Errorf("requirements[%d]: a requirement has a kind, and a group with anyOf and noneOf alone", i)
 		}
 	}
 	return nil

@@ -43,7 +43,9 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 		s.platform, s.security, s.installer,
 		func() error { return s.addOns(s.modules) },
 		func() error { return s.addOns(s.packages) },
-		s.packageVersions, // last: it takes what nobody else wants
+		s.packageVersions, // after packages: it takes what nobody else wants
+		s.cli,
+		s.pluginImages, // last: they are chosen for what else is selected
 	} {
 		if err := part(); err != nil {
 			return contract.SelectionSpec{}, nil, err
@@ -58,16 +60,24 @@ type selector struct {
 	*intent
 	rows     map[string]contract.CatalogRepository // by repository
 	channels map[string][]contract.CatalogChannel  // by component, in the order of Channels
-	out      contract.SelectionSpec
-	notes    []Note
+	// contracts are those of plugins.
+	contracts []contract.CatalogContract
+	out       contract.SelectionSpec
+	notes     []Note
+
+	// What is selected so far, for the choice of plugins (S5.9).
+	platformVersions []selection.Version
+	bundled          map[string][]selection.Version // versions by module
 }
 
 func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 	s := &selector{
-		intent:   in,
-		rows:     map[string]contract.CatalogRepository{},
-		channels: map[string][]contract.CatalogChannel{},
-		out:      contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
+		intent:    in,
+		rows:      map[string]contract.CatalogRepository{},
+		channels:  map[string][]contract.CatalogChannel{},
+		contracts: cat.Contracts,
+		out:       contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
+		bundled:   map[string][]selection.Version{},
 	}
 	for _, row := range cat.Repositories {
 		s.rows[row.Repository] = row
@@ -111,6 +121,13 @@ func (s *selector) archive(name string, layouts ...string) {
 		}
 	}
 	s.out.Archives = append(s.out.Archives, contract.Archive{Name: name, Layouts: layouts})
+}
+
+// discoverable wants a discovery tag, once (S7.7).
+func (s *selector) discoverable(tag contract.DiscoveryTag) {
+	if !slices.Contains(s.out.Discovery, tag) {
+		s.out.Discovery = append(s.out.Discovery, tag)
+	}
 }
 
 func (s *selector) want(im contract.SelectedImage) { s.out.Images = append(s.out.Images, im) }
@@ -183,6 +200,15 @@ func (list *choices) add(c chosen) {
 	}
 	(*list)[i].reason += ", " + c.reason
 	(*list)[i].optional = (*list)[i].optional && c.optional
+}
+
+// versions are those of the tags that are versions.
+func (list choices) versions() []selection.Version {
+	var tags []string
+	for _, c := range list {
+		tags = append(tags, c.tag)
+	}
+	return selection.ParseVersions(tags)
 }
 
 func (list choices) has(tag string) bool {

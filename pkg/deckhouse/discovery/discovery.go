@@ -46,8 +46,9 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 	}
 	e := &explorer{
 		src: src, scope: scope, layout: scope.Layout(),
-		log:  cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
-		rows: map[string]contract.CatalogRepository{},
+		log:      cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
+		parallel: cmp.Or(opts.Parallel, 8),
+		rows:     map[string]contract.CatalogRepository{},
 	}
 	names := map[deckhouse.Family][]string{}
 	for _, f := range deckhouse.Families() {
@@ -58,10 +59,12 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(cmp.Or(opts.Parallel, 8))
+	group.SetLimit(e.parallel)
 	if scope.Platform() {
 		group.Go(func() error { return e.platform(ctx) })
 	}
+	group.Go(func() error { return e.cli(ctx) })
+	group.Go(func() error { return e.plugins(ctx, names[deckhouse.Modules]) })
 	for _, f := range deckhouse.Families() {
 		for _, name := range names[f] {
 			group.Go(func() error { return e.addOn(ctx, f, name) })
@@ -80,15 +83,28 @@ type explorer struct {
 	layout deckhouse.Layout
 	log    *slog.Logger
 
-	mu       sync.Mutex
-	rows     map[string]contract.CatalogRepository // by repository
-	channels []contract.CatalogChannel
+	parallel int
+
+	mu        sync.Mutex
+	rows      map[string]contract.CatalogRepository // by repository
+	channels  []contract.CatalogChannel
+	contracts []contract.CatalogContract
+}
+
+// each calls work for 0 to n-1, some at a time, until one fails.
+func (e *explorer) each(ctx context.Context, n int, work func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(e.parallel)
+	for i := range n {
+		group.Go(func() error { return work(ctx, i) })
+	}
+	return group.Wait()
 }
 
 func (e *explorer) catalog() contract.CatalogSpec {
 	spec := contract.CatalogSpec{
 		Vendor: deckhouse.Vendor, Source: e.layout.Edition.String(), Edition: e.layout.Name,
-		Channels: e.channels,
+		Channels: e.channels, Contracts: e.contracts,
 	}
 	for _, row := range e.rows {
 		spec.Repositories = append(spec.Repositories, row)
@@ -130,19 +146,26 @@ func (e *explorer) pinned(ctx context.Context) error {
 		return nil
 	}
 	row := contract.CatalogRepository{Component: deckhouse.ComponentPlatform, Role: deckhouse.RoleMain}
-	for _, tag := range candidates {
-		_, err := e.src.Resolve(ctx, e.layout.Edition.WithTag(tag))
-		if errors.Is(err, fault.NotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		row.Tags = []string{tag}
-		break
+	var err error
+	if row.Tags, err = e.find(ctx, e.layout.Edition, candidates); err != nil {
+		return err
 	}
 	e.add(e.layout.Edition, row, nil)
 	return nil
+}
+
+// find returns the first of the candidates that is a tag of repo, alone, or none.
+func (e *explorer) find(ctx context.Context, repo oci.Repository, candidates []string) ([]string, error) {
+	for _, tag := range candidates {
+		_, err := e.src.Resolve(ctx, repo.WithTag(tag))
+		if err == nil {
+			return []string{tag}, nil
+		}
+		if !errors.Is(err, fault.NotFound) {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
 // catalogue returns the add-ons of a family.
@@ -277,4 +300,10 @@ func (e *explorer) add(repo oci.Repository, row contract.CatalogRepository, chan
 	row.Tags = slices.Compact(row.Tags)
 	e.rows[row.Repository] = row
 	e.channels = append(e.channels, channels...)
+}
+
+func (e *explorer) addContract(c contract.CatalogContract) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.contracts = append(e.contracts, c)
 }
