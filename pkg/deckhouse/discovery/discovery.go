@@ -46,8 +46,9 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 	}
 	e := &explorer{
 		src: src, scope: scope, layout: scope.Layout(),
-		log:  cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
-		rows: map[string]contract.CatalogRepository{},
+		log:      cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
+		parallel: cmp.Or(opts.Parallel, 8),
+		rows:     map[string]contract.CatalogRepository{},
 	}
 	names := map[deckhouse.Family][]string{}
 	for _, f := range deckhouse.Families() {
@@ -58,7 +59,7 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(cmp.Or(opts.Parallel, 8))
+	group.SetLimit(e.parallel)
 	if scope.Platform() {
 		group.Go(func() error { return e.platform(ctx) })
 	}
@@ -75,20 +76,27 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 
 // explorer collects a Catalog. Its methods are safe for concurrent use.
 type explorer struct {
-	src    registry.Source
-	scope  deckhouse.Scope
-	layout deckhouse.Layout
-	log    *slog.Logger
+	src      registry.Source
+	scope    deckhouse.Scope
+	layout   deckhouse.Layout
+	log      *slog.Logger
+	parallel int
 
 	mu       sync.Mutex
 	rows     map[string]contract.CatalogRepository // by repository
 	channels []contract.CatalogChannel
+	files    []contract.CatalogFile
+}
+
+// images are those of a repository that say what a release is.
+func (e *explorer) images(repo oci.Repository, further ...string) *releaseImages {
+	return &releaseImages{explorer: e, repo: repo, further: further, known: map[oci.Digest]map[string][]byte{}}
 }
 
 func (e *explorer) catalog() contract.CatalogSpec {
 	spec := contract.CatalogSpec{
 		Vendor: deckhouse.Vendor, Source: e.layout.Edition.String(), Edition: e.layout.Name,
-		Channels: e.channels,
+		Channels: e.channels, Files: e.files,
 	}
 	for _, row := range e.rows {
 		spec.Repositories = append(spec.Repositories, row)
@@ -97,7 +105,8 @@ func (e *explorer) catalog() contract.CatalogSpec {
 	return spec
 }
 
-// platform looks at the release channels, and for what is pinned.
+// platform looks at the release channels, at what the selected releases say of
+// themselves, and for what is pinned.
 func (e *explorer) platform(ctx context.Context) error {
 	releases := e.layout.ReleaseChannel()
 	row := contract.CatalogRepository{Component: deckhouse.ComponentPlatform, Role: deckhouse.RoleReleaseChannel}
@@ -107,7 +116,8 @@ func (e *explorer) platform(ctx context.Context) error {
 			return err
 		}
 	}
-	channels, err := e.readChannels(ctx, row.Component, releases)
+	images := e.images(releases, deckhouse.ReleaseFiles()...)
+	channels, err := images.channels(ctx, row.Component)
 	if err != nil {
 		return err
 	}
@@ -119,6 +129,9 @@ func (e *explorer) platform(ctx context.Context) error {
 		}
 	}
 	e.add(releases, row, channels)
+	if err := e.releases(ctx, images, row, channels); err != nil {
+		return err
+	}
 	return e.pinned(ctx)
 }
 
@@ -194,7 +207,7 @@ func (e *explorer) listsTags(ctx context.Context) (bool, error) {
 
 func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) error {
 	look := e.scope.Look(f, name)
-	channels, err := e.releases(ctx, f, name, look)
+	channels, err := e.addOnReleases(ctx, f, name, look)
 	if err != nil {
 		return addOnHint(f, name, err)
 	}
@@ -211,9 +224,9 @@ func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) e
 	return nil
 }
 
-// releases looks into the release repository of an add-on. Where its list is
+// addOnReleases looks into the release repository of an add-on. Where its list is
 // wanted and not found, the channels tell whether there is such a repository.
-func (e *explorer) releases(ctx context.Context, f deckhouse.Family, name string, look deckhouse.Look) ([]contract.CatalogChannel, error) {
+func (e *explorer) addOnReleases(ctx context.Context, f deckhouse.Family, name string, look deckhouse.Look) ([]contract.CatalogChannel, error) {
 	if !look.Channels && !look.Releases {
 		return nil, nil
 	}
@@ -227,7 +240,7 @@ func (e *explorer) releases(ctx context.Context, f deckhouse.Family, name string
 	}
 	var channels []contract.CatalogChannel
 	if look.Channels || !row.Listed {
-		if channels, err = e.readChannels(ctx, row.Component, repo); err != nil {
+		if channels, err = e.images(repo).channels(ctx, row.Component); err != nil {
 			return nil, err
 		}
 		row.Listed = row.Listed || look.Releases && len(channels) == 0
