@@ -121,6 +121,13 @@ func TestSelectReleases(t *testing.T) {
 	if r := try(t, catalog, "ferry-select", "--releases", file, "--include-platform", ">=9"); r.code != 3 || len(described(t, file)) != 4 {
 		t.Errorf("refused: exit status %d, releases %v", r.code, described(t, file))
 	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	// The platform is fine, something else is not.
+	if r := try(t, catalog, "ferry-select", "--releases", file, "--include-module", "no-such"); r.code != 3 || described(t, file) != nil {
+		t.Errorf("refused: exit status %d, releases %v", r.code, described(t, file))
+	}
 	generic := run(t, src.Host+"/deckhouse/ee:v1.70.1\n", "ferry-discover", "generic", "--insecure")
 	if r := try(t, generic, "ferry-select", "--releases", file); r.code != 64 {
 		t.Errorf("a list of images: exit status %d", r.code)
