@@ -154,6 +154,19 @@ func (l Layout) Main(f Family, name string) oci.Repository { return l.Catalogue(
 // Release holds the channels of an add-on.
 func (l Layout) Release(f Family, name string) oci.Repository { return l.Main(f, name).Join(f.release) }
 
+// releasesOf is the repository that has the channels of a component of a Catalog.
+func (l Layout) releasesOf(component string) (oci.Repository, bool) {
+	if component == ComponentPlatform {
+		return l.ReleaseChannel(), true
+	}
+	for _, f := range Families() {
+		if name, ok := strings.CutPrefix(component, f.Member("")); ok {
+			return l.Release(f, name), true
+		}
+	}
+	return oci.Repository{}, false
+}
+
 func (l Layout) extra(f Family, name string) oci.Repository { return l.Main(f, name).Join("extra") }
 func (l Layout) installer() oci.Repository                  { return l.Bare.Join("installer") }
 

@@ -221,7 +221,7 @@ func TestIsChannel(t *testing.T) {
 
 // S3.4.5: the order of what the source answered shapes nothing.
 func TestSelectIsSorted(t *testing.T) {
-	policy := Policy{IncludeModules: []string{"console@^1.40.0"}, NoSecurityDB: true, NoInstaller: true}
+	policy := withoutCLI(Policy{IncludeModules: []string{"console@^1.40.0"}, NoSecurityDB: true, NoInstaller: true})
 	cat := platformCatalog(fiveChannels, fiveTags).addOn(Modules, "console", consoleChannels, consoleTags)
 	want, _, err := Select(cat.CatalogSpec, policy)
 	if err != nil {
