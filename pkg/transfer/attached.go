@@ -175,7 +175,7 @@ type knownTags struct {
 }
 
 // newKnownTags begins with the selected tags; those that are not optional exist,
-// or the run fails.
+// or did when the Catalog was made, or the run fails.
 func newKnownTags(images []contract.SelectedImage) *knownTags {
 	t := &knownTags{exist: map[oci.Repository]map[string]bool{}, wanted: map[oci.Repository]map[string]bool{}}
 	for _, im := range images {

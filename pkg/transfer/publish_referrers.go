@@ -181,6 +181,9 @@ func (p *publishing) writeList(ctx context.Context, l *referrerList, digests []o
 }
 
 func (p *publishing) putList(ctx context.Context, l *referrerList, index *referrersIndex) error {
+	if err := p.writable(ctx, l.repo); err != nil {
+		return err
+	}
 	body, err := index.encode()
 	if err != nil {
 		return fault.New(fault.Protocol, l.tag().String(), err)
