@@ -17,6 +17,7 @@ import (
 	"ferry/pkg/fault"
 	"ferry/pkg/stage"
 	"ferry/pkg/store"
+	"ferry/pkg/summary"
 	"ferry/pkg/transfer"
 )
 
@@ -50,6 +51,8 @@ func main() {
 type source struct {
 	dir    string
 	inputs []contract.Input // none for archives without a document
+	// overview is what a document says that they hold.
+	overview contract.Overview
 	// verify reads all of it and returns the files and what they hold.
 	verify func(context.Context, *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error)
 }
@@ -59,10 +62,16 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.From, s.Summary.To, s.Summary.Words = "Verification", src.dir, f.To, summary.Verifying()
+	s.Summary.Overview = src.overview
 	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
 		Inputs: src.inputs,
-		Valid:  func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
-		Make:   func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
+		Tell: func(spec *contract.InventorySpec) {
+			s.Summary.Overview, s.Summary.Archives = spec.Contents.Overview, spec.Store.Archives
+			s.Summary.State = "every byte of the archives is what it should be"
+		},
+		Valid: func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
+		Make:  func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
 	})
 }
 
@@ -131,7 +140,7 @@ func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
 		return nil, err
 	}
 	dir, err = filepath.Abs(dir)
-	return &source{dir, inputs, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error) {
+	return &source{dir, inputs, doc.Spec.Contents.Overview, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error) {
 		return doc.Spec.Archives, doc.Spec.Contents, bundle.Verify(ctx, dir, &doc.Spec, s.Progress)
 	}}, err
 }
@@ -148,7 +157,7 @@ func imported(dir string, found []bundle.Set, err error) (*source, error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
-	return &source{dir, nil, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error) {
+	return &source{dir, nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error) {
 		s.Log.Info("taking the archives for ones that d8 mirror made: without a " + bundle.DocumentName + " they say themselves what they hold")
 		archives, contents, err := bundle.Import(ctx, dir, found, deckhouse.Imported{}, s.Progress)
 		if err != nil {

@@ -26,6 +26,8 @@ type Contents struct {
 	Discovery []DiscoveryTag `json:"discovery"`
 	// Skipped are optional images that the source definitely does not have.
 	Skipped []Skipped `json:"skipped"`
+	// Overview is what a person counts, of what is there.
+	Overview Overview `json:"overview"`
 }
 
 // Image is a tag at the target.
@@ -88,6 +90,7 @@ func (c *Contents) Normalize() {
 	c.Skipped = sortedBy(c.Skipped, func(a, b Skipped) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Source, b.Source))
 	})
+	c.Overview.normalize()
 }
 
 // Validate checks names, and that the set is closed: every digest that an image
@@ -135,7 +138,10 @@ func (c *Contents) Validate() error {
 			return fmt.Errorf("contents: %s is described, but no image needs it", d)
 		}
 	}
-	return validDiscovery(c.Discovery, owner)
+	if err := validDiscovery(c.Discovery, owner); err != nil {
+		return err
+	}
+	return c.Overview.validate(archives)
 }
 
 // Part is a manifest or blob of Contents.

@@ -49,6 +49,7 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 			return contract.SelectionSpec{}, nil, err
 		}
 	}
+	s.out.Overview = s.overview()
 	s.out.Normalize()
 	return s.out, s.notes, nil
 }
