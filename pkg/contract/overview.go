@@ -36,6 +36,9 @@ const (
 	ComponentLeftOut ComponentState = "leftOut"
 	// ComponentAbsent is wanted, but the source has nothing of it.
 	ComponentAbsent ComponentState = "absent"
+	// ComponentStanding is wanted, and all of it stands at the target already,
+	// so that an update has nothing of it (S6.11).
+	ComponentStanding ComponentState = "standing"
 )
 
 // Component is a part of the product, such as all modules.
@@ -128,7 +131,7 @@ func (o *Overview) validate(archives map[string]bool) error {
 			return fmt.Errorf("%s: component %q has no name, or stands twice", where, c.Name)
 		}
 		switch c.State {
-		case ComponentWanted, ComponentLeftOut, ComponentAbsent:
+		case ComponentWanted, ComponentLeftOut, ComponentAbsent, ComponentStanding:
 		default:
 			return fmt.Errorf("%s: unknown state %q", where, c.State)
 		}
@@ -174,11 +177,13 @@ func (m *Member) validate(archives map[string]bool) error {
 }
 
 // UpdateOverview makes the overview say what the contents hold: versions and
-// channels that were skipped leave it, then members without images, and a
-// component without members is absent. Then it counts.
+// channels that were skipped, or that an update leaves out, leave it, then members
+// without images, and a component without members is absent, or standing. Then
+// it counts.
 func (c *Contents) UpdateOverview() {
 	o := &c.Overview
-	c.dropSkipped()
+	standing := c.standing()
+	c.dropMissing()
 	owners := newOwners(o.Members)
 	images := make([][]Image, len(o.Members))
 	for _, im := range c.Images {
@@ -195,13 +200,32 @@ func (c *Contents) UpdateOverview() {
 		}
 	}
 	o.Members = members
-	c.countComponents(byComponent)
+	c.countComponents(byComponent, standing)
 }
 
-// dropSkipped takes versions and channels that are not carried out of the
-// members. What is read for its links alone is no image, and was not skipped.
-func (c *Contents) dropSkipped() {
+// standing are the components of which an update assumes tags. Assumed names no
+// archive, so the nearest path alone decides.
+func (c *Contents) standing() map[string]bool {
+	byPath := map[string]string{}
+	for _, m := range c.Overview.Members {
+		byPath[m.Path] = m.Component
+	}
+	standing := map[string]bool{}
+	for _, a := range c.Assumed {
+		if component, ok := nearest(byPath, a.Path); ok {
+			standing[component] = true
+		}
+	}
+	return standing
+}
+
+// dropMissing takes versions and channels that are not carried out of the
+// members. What is read for its links alone is no image, and not missing.
+func (c *Contents) dropMissing() {
 	gone := map[string]bool{}
+	for _, a := range c.Assumed {
+		gone[a.Path+":"+a.Tag] = true
+	}
 	for _, s := range c.Skipped {
 		gone[s.Path+":"+s.Tag] = true
 	}
@@ -218,7 +242,7 @@ func (c *Contents) dropSkipped() {
 	}
 }
 
-func (c *Contents) countComponents(images map[string][]Image) {
+func (c *Contents) countComponents(images map[string][]Image, standing map[string]bool) {
 	graph, sizes := c.Graph(), map[oci.Digest]int64{}
 	for _, p := range c.Parts() {
 		sizes[p.Digest] = p.Size
@@ -230,6 +254,9 @@ func (c *Contents) countComponents(images map[string][]Image) {
 			continue
 		}
 		component.count(images[component.Name], graph, sizes)
+		if component.Images == 0 && standing[component.Name] {
+			component.State = ComponentStanding
+		}
 	}
 }
 
@@ -254,24 +281,29 @@ func (c *Component) count(images []Image, graph Graph, sizes map[oci.Digest]int6
 	}
 }
 
-// owners finds the member that an image is of.
-type owners map[string]int // by "archive/path", index of the member
+// owners finds the member that an image is of: indexes of members by archive and
+// path.
+type owners map[string]map[string]int
 
 func newOwners(members []Member) owners {
-	o := make(owners, len(members))
+	o := owners{}
 	for i, m := range members {
-		o[m.Archive+"/"+m.Path] = i
+		if o[m.Archive] == nil {
+			o[m.Archive] = map[string]int{}
+		}
+		o[m.Archive][m.Path] = i
 	}
 	return o
 }
 
-func (o owners) of(im Image) (int, bool) {
-	for path := im.Path; ; {
-		if i, ok := o[im.Archive+"/"+path]; ok {
-			return i, true
-		}
-		if path == "" {
-			return 0, false
+func (o owners) of(im Image) (int, bool) { return nearest(o[im.Archive], im.Path) }
+
+// nearest finds what stands at path, or at the longest path that leads to it.
+func nearest[T any](at map[string]T, path string) (T, bool) {
+	for {
+		found, ok := at[path]
+		if ok || path == "" {
+			return found, ok
 		}
 		path = path[:max(0, strings.LastIndexByte(path, '/'))]
 	}

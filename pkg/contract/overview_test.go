@@ -96,6 +96,42 @@ func TestUpdateOverview(t *testing.T) {
 	}
 }
 
+// S2.7, S6.11: an update counts what it brings; a component of which it brings
+// nothing stands at the target, and is not taken for one that the source lacks.
+func TestOverviewOfAnUpdate(t *testing.T) {
+	c := product()
+	c.UpdateOverview()
+	c.Normalize()
+	standing := map[string]oci.Digest{}
+	for _, im := range c.Images {
+		if im.Archive == "module-b" || im.Tag == "v2" {
+			standing[im.Path+":"+im.Tag] = im.Digest
+		}
+	}
+	c.LeaveOut(standing)
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	want := []Member{{
+		Component: "Modules", Name: "a", Archive: "module-a", Path: "modules/a", Versions: []string{},
+		Channels: []string{"stable"}, ChannelPath: "modules/a/release",
+	}}
+	if diff := cmp.Diff(want, c.Overview.Members); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+	for _, im := range c.Images {
+		standing[im.Path+":"+im.Tag] = im.Digest
+	}
+	c.LeaveOut(standing)
+	var states []ComponentState
+	for _, component := range c.Overview.Components {
+		states = append(states, component.State)
+	}
+	if diff := cmp.Diff([]ComponentState{ComponentStanding, ComponentAbsent, ComponentLeftOut}, states); diff != "" {
+		t.Errorf("states when nothing is new (-want +got):\n%s", diff)
+	}
+}
+
 // An image is of the member whose path leads furthest to it, in its own archive.
 func TestUpdateOverviewFindsTheNearestMember(t *testing.T) {
 	c := contents()

@@ -141,6 +141,9 @@ func (s Summary) component(c contract.Component, members []contract.Member) line
 	case c.State == contract.ComponentLeftOut:
 		l.text = s.Words.LeftOut
 		return l
+	case c.State == contract.ComponentStanding:
+		l.text = "nothing new: all of it stands at the target already"
+		return l
 	case c.State == contract.ComponentAbsent:
 		l.text = s.Words.Absent
 		l.warning = c.Total > 0
@@ -188,6 +191,9 @@ func describe(m contract.Member) string {
 	text := strings.Join(m.Versions, ", ")
 	if n := len(m.Channels); n > 0 {
 		text = strings.TrimPrefix(text+"; "+count(int64(n), "channel"), "; ")
+	}
+	if text == "" {
+		text = "no version" // an update may bring other images of known versions
 	}
 	if m.Group != "" {
 		text += " (" + m.Group + ")"

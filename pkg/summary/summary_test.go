@@ -35,6 +35,7 @@ func overview() contract.Overview {
 			wanted("Security", "database", 4, 3, 0, 60<<20),
 			modules, empty,
 			wanted("Plugins", "plugin", 0, 4, 0, 5<<20),
+			{Name: "d8 CLI", State: contract.ComponentStanding},
 		},
 		Members: []contract.Member{
 			{Component: "Platform", Name: "Platform", Versions: []string{"v1.72.1", "v1.71.4", "v1.70.12", "v1.69.0", "v1.68.9", "v1.67.3", "v1.66.1"}, Channels: []string{"alpha", "beta", "early-access", "stable", "rock-solid"}},
@@ -43,7 +44,7 @@ func overview() contract.Overview {
 			{Component: "Security", Name: "trivy-db", Versions: []string{"2"}},
 			{Component: "Modules", Name: "console", Versions: []string{"v1.43.5", "v1.43.4"}, Channels: []string{"stable"}},
 			{Component: "Modules", Name: "prompp", Versions: []string{"v0.4.0"}},
-			plugin("a", "for modules"), plugin("b", "for modules"), plugin("c", "explicit"), plugin("d", ""),
+			plugin("a", "for modules"), plugin("b", "for modules"), plugin("c", "explicit"), {Component: "Plugins", Name: "d"},
 		},
 		Notes: []contract.Note{{Subject: "plugin mgr", Text: "v2.0.0 needs module x, which is not carried, so it is left out, and so is every other version of it that is published"}},
 	}
