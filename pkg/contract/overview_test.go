@@ -65,7 +65,7 @@ func product() Contents {
 	return c
 }
 
-// S2.7: a component is what was really found; what was left out by a flag stays
+// S2.7.2, S2.7.3: a component is what was really found; what was left out by a flag stays
 // that; and bytes are counted once, however many images share them.
 func TestUpdateOverview(t *testing.T) {
 	c := product()
@@ -96,7 +96,7 @@ func TestUpdateOverview(t *testing.T) {
 	}
 }
 
-// S2.7, S6.11: an update counts what it brings; a component of which it brings
+// S2.7.3, S6.11: an update counts what it brings; a component of which it brings
 // nothing stands at the target, and is not taken for one that the source lacks.
 func TestOverviewOfAnUpdate(t *testing.T) {
 	c := product()

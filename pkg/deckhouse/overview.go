@@ -81,10 +81,10 @@ func each(root string) func(archive, path string) (string, string, bool) {
 }
 
 // ownPackages are all below packages/ but what package-versions lists. A package
-// named "versions" has that archive too, and all of its own in there.
+// named "versions" has that archive too.
 func ownPackages(archive, path string) (string, string, bool) {
 	name, at, ok := each(Packages.many)(archive, path)
-	return name, at, ok && (archive != packageVersions || archive == Packages.archive(name))
+	return name, at, ok && (archive != packageVersions || path != Packages.releasePath(name))
 }
 
 func listedPackages(archive, path string) (string, string, bool) {
@@ -196,16 +196,12 @@ func (s *selector) overview() contract.Overview {
 	components := o.Components[:0]
 	for i, p := range parts() {
 		c := o.Components[i]
-		absent := c.State == contract.ComponentAbsent
-		if p.policy == nil && absent {
-			continue
-		}
 		if p.policy != nil {
 			p.policy(s.intent, &c)
+		} else if c.State == contract.ComponentAbsent {
+			continue
 		}
-		if !absent {
-			c.Flag = "" // an include won over it
-		} else if c.Flag != "" {
+		if c.Flag != "" {
 			c.State = contract.ComponentLeftOut
 		}
 		components = append(components, c)

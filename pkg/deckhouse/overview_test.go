@@ -37,7 +37,7 @@ const (
 	noVersions = "Package versions absent"
 )
 
-// S2.7: components with versions, newest first, channels, and why one is left
+// S2.7.2, S2.7.3, S2.7.4: components with versions, newest first, channels, and why one is left
 // out; each case is a policy on one edition.
 func TestOverview(t *testing.T) {
 	security := "Security wanted; trivy-bdu in security at \"security/trivy-bdu\": 1; trivy-checks in security at \"security/trivy-checks\": 0;" +
@@ -90,7 +90,7 @@ func TestOverview(t *testing.T) {
 	}
 }
 
-// S2.7, S2.5: of archives that d8 made the images alone tell what is in them:
+// S2.7.3: of archives that d8 made the images alone tell what is in them:
 // components of the platform that are known by tag are no versions of it.
 func TestImportedOverview(t *testing.T) {
 	image := func(archive, path, tag string) contract.Image {
@@ -117,8 +117,8 @@ func TestImportedOverview(t *testing.T) {
 		"Installer absent",
 		"Security absent",
 		"Modules absent",
-		`Packages wanted; p in package-p at "packages/p": v1.0.0; versions in package-versions at "packages/versions": v3.0.0 + stable at packages/versions/version`,
-		`Package versions wanted; p in package-versions at "packages/p/version": v0.9.0`,
+		`Packages wanted; p in package-p at "packages/p": v1.0.0; versions in package-versions at "packages/versions": v3.0.0`,
+		`Package versions wanted; p in package-versions at "packages/p/version": v0.9.0; versions in package-versions at "packages/versions/version":  + stable at packages/versions/version`,
 		`d8 CLI wanted; d8 CLI in deckhouse-cli at "deckhouse-cli": v0.13.0`,
 		`Plugins wanted; x in plugin-x at "deckhouse-cli/plugins/x": v2.0.0`,
 	}

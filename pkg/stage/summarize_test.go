@@ -30,7 +30,7 @@ func wants(t *testing.T, text string, parts ...string) {
 	}
 }
 
-// S2.7: a summary goes to stderr or a file, after success and failure, with the
+// S2.7.6, S2.7.8: a summary goes to stderr or a file, after success and failure, with the
 // time since the chain began; without the flag there is none.
 func TestSummary(t *testing.T) {
 	in := catalog(t, "registry.example/a")
@@ -98,7 +98,7 @@ func TestSummaryOfKeptDocument(t *testing.T) {
 	}
 }
 
-// Colour is for terminals; a file has none, whatever stderr is (S2.7).
+// Colour is for terminals; a file has none, whatever stderr is (S2.7.9).
 func TestSummaryColour(t *testing.T) {
 	in := catalog(t, "registry.example/a")
 	file := filepath.Join(t.TempDir(), "summary.txt")

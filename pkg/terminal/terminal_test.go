@@ -2,7 +2,7 @@ package terminal
 
 import "testing"
 
-// S2.7: colour is for terminals; NO_COLOR removes it, FORCE_COLOR forces it.
+// S2.7.9: colour is for terminals; NO_COLOR removes it, FORCE_COLOR forces it.
 func TestStyleOf(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
