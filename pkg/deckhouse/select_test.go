@@ -162,6 +162,7 @@ func TestSecurityAndInstaller(t *testing.T) {
 		},
 		Discovery: []contract.DiscoveryTag{},
 	}
+	spec.Overview = contract.Overview{} // see TestOverview
 	if diff := cmp.Diff(want, spec); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}

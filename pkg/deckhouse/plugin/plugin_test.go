@@ -316,9 +316,9 @@ func TestReasons(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Selected{
-		{"db", "1.0.0", []string{"needed by plugin mgr 1.0.0", "needed by plugin system 1.0.0", "--include-plugin db"}},
-		{"mgr", "1.0.0", []string{"for module pg 1.5.0", "for module pg 1.0.0", "--include-plugin mgr@=1.0.0"}},
-		{"system", "1.0.0", []string{"for the platform"}},
+		{"db", "1.0.0", ForPlugins, []string{"needed by plugin mgr 1.0.0", "needed by plugin system 1.0.0", "--include-plugin db"}},
+		{"mgr", "1.0.0", ForModules, []string{"for module pg 1.5.0", "for module pg 1.0.0", "--include-plugin mgr@=1.0.0"}},
+		{"system", "1.0.0", ForPlatform, []string{"for the platform"}},
 	}
 	if diff := cmp.Diff(want, got.Selected); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -335,8 +335,8 @@ func TestReuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Selected{
-		{"s", "1.1.0", []string{"needed by plugin a 1.0.0", "needed by plugin c 1.0.0"}},
-		{"s", "1.0.0", []string{"needed by plugin b 1.0.0"}},
+		{"s", "1.1.0", ForPlugins, []string{"needed by plugin a 1.0.0", "needed by plugin c 1.0.0"}},
+		{"s", "1.0.0", ForPlugins, []string{"needed by plugin b 1.0.0"}},
 	}
 	if diff := cmp.Diff(want, got.Selected[len(got.Selected)-2:]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
