@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,6 +84,7 @@ func TestGoldenPull(t *testing.T) {
 			disk := t.TempDir()
 			source := goldenSource(t)
 			run(t, "", "ferry-pull", append([]string{disk, "--source", source + "/deckhouse/ee", "--insecure"}, strings.Fields(string(flags))...)...)
+			assertReleases(t, filepath.Join("testdata", "golden", name), disk)
 			target := registrytest.Start(t, registrytest.New())
 			run(t, "", "ferry-push", disk, target.Host+"/mirror/dkp", "--insecure")
 
@@ -123,6 +127,25 @@ func digestAt(t *testing.T, reference string) oci.Digest {
 		t.Fatal(err)
 	}
 	return desc.Digest
+}
+
+// assertReleases checks that two bundles describe the same releases to the byte,
+// or neither does (S6.8). d8 writes them in an order that chance gives.
+func assertReleases(t *testing.T, d8, ferry string) {
+	t.Helper()
+	releases := func(dir string) []string {
+		text, err := os.ReadFile(filepath.Join(dir, "deckhousereleases.yaml"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return strings.Split(string(text), "---\n")
+	}
+	want, have := releases(d8), releases(ferry)
+	slices.Sort(want)
+	slices.Sort(have)
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("deckhousereleases.yaml (-d8 +ferry):\n%s", diff)
+	}
 }
 
 // installChannels are the channels of install that belong to tags (S3.9.3):

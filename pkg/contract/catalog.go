@@ -27,6 +27,9 @@ type CatalogSpec struct {
 	// by component and tag. A version that was looked at and needs nothing
 	// stands here too.
 	Contracts []CatalogContract `json:"contracts,omitempty"`
+	// Files are files out of images that select needs to know, such as what
+	// a release says of itself (S6.8).
+	Files []CatalogFile `json:"files,omitempty"`
 	// Wanted is a list of images that somebody wrote by hand, a line each,
 	// for vendors that have nothing else to go by (pkg/generic).
 	Wanted []string `json:"wanted,omitempty"`
@@ -58,6 +61,9 @@ type CatalogChannel struct {
 	Version string `json:"version"`
 	// Suspended says that the vendor has withdrawn the channel for now.
 	Suspended bool `json:"suspended"`
+	// Digest is what stood behind the channel's tag when Version was read. A
+	// Selection asks for it, however the tag has moved since (S3.6.7).
+	Digest oci.Digest `json:"digest,omitempty"`
 }
 
 // CatalogContract is what one version of a component says that it needs.
@@ -105,10 +111,28 @@ const (
 // grouped reports whether requirements of this mode belong to groups.
 func (m RequirementMode) grouped() bool { return m == AnyOf || m == NoneOf }
 
+// CatalogFile is a file of an image, as it was read.
+type CatalogFile struct {
+	// Repository is HOST/PATH.
+	Repository string `json:"repository"`
+	// Tag is the image's tag there.
+	Tag string `json:"tag"`
+	// Digest is what stood behind the tag when the file was read.
+	Digest oci.Digest `json:"digest"`
+	// Name is the file's path inside the image: "version.json".
+	Name string `json:"name"`
+	// Text is the file's content, at most FileLimit bytes of UTF-8.
+	Text string `json:"text"`
+}
+
+// FileLimit is the size in bytes of the largest file that a Catalog holds: a
+// change log has some ten kilobytes, and a document is read by people.
+const FileLimit = 1 << 20
+
 // Kind is KindCatalog.
 func (*CatalogSpec) Kind() Kind { return KindCatalog }
 
-// Normalize sorts repositories, tags, channels, contracts and requirements.
+// Normalize sorts repositories, tags, channels, contracts, requirements and files.
 func (s *CatalogSpec) Normalize() {
 	s.Repositories = sortedBy(s.Repositories, func(a, b CatalogRepository) int {
 		return cmp.Compare(a.Repository, b.Repository)
@@ -128,6 +152,9 @@ func (s *CatalogSpec) Normalize() {
 				cmp.Compare(a.Name, b.Name), cmp.Compare(a.Constraint, b.Constraint))
 		})
 	}
+	slices.SortStableFunc(s.Files, func(a, b CatalogFile) int {
+		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Name, b.Name))
+	})
 }
 
 // Validate checks names and that nothing stands twice.
@@ -155,6 +182,9 @@ func (s *CatalogSpec) Validate() error {
 		if i > 0 && c.Component == s.Channels[i-1].Component && c.Name == s.Channels[i-1].Name {
 			return fmt.Errorf("spec.channels[%d]: channel %s of %s stands twice", i, c.Name, c.Component)
 		}
+		if c.Digest != "" && !c.Digest.Valid() {
+			return fmt.Errorf("spec.channels[%d]: %q is not a sha256 digest", i, c.Digest)
+		}
 	}
 	for i, c := range s.Contracts {
 		if err := c.validate(); err != nil {
@@ -162,6 +192,30 @@ func (s *CatalogSpec) Validate() error {
 		}
 		if i > 0 && c.Component == s.Contracts[i-1].Component && c.Tag == s.Contracts[i-1].Tag {
 			return fmt.Errorf("spec.contracts[%d]: %s of %s stands twice", i, c.Tag, c.Component)
+		}
+	}
+	return validFiles(s.Files)
+}
+
+// validFiles checks that files are of images, and that those of one image say
+// that it is one.
+func validFiles(files []CatalogFile) error {
+	for i, f := range files {
+		where := fmt.Sprintf("spec.files[%d]", i)
+		if _, err := oci.ParseRepository(f.Repository); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+		if !oci.ValidTag(f.Tag) || !f.Digest.Valid() || f.Name == "" {
+			return fmt.Errorf("%s: tag %q, digest %q, name %q", where, f.Tag, f.Digest, f.Name)
+		}
+		if len(f.Text) > FileLimit {
+			return fmt.Errorf("%s: %s has more than %d bytes", where, f.Name, FileLimit)
+		}
+		if i == 0 || f.Repository != files[i-1].Repository || f.Tag != files[i-1].Tag {
+			continue
+		}
+		if last := files[i-1]; f.Name == last.Name || f.Digest != last.Digest {
+			return fmt.Errorf("%s: %s of %s:%s stands twice, or beside a file of another image", where, f.Name, f.Repository, f.Tag)
 		}
 	}
 	return nil

@@ -90,10 +90,9 @@ func NewLayout(source, modulesPathSuffix string) (Layout, error) {
 	if source == "" {
 		source = DefaultSource
 	}
-	source = strings.TrimSuffix(source, "/")
-	root, err := oci.ParseRepository(source)
+	root, err := parseSource(strings.TrimSuffix(source, "/"))
 	if err != nil {
-		return Layout{}, fault.New(fault.Usage, "--source", err).Hint("a source is HOST/PATH, for example %s", DefaultSource)
+		return Layout{}, err
 	}
 	l := Layout{Edition: root, Bare: root, modules: "modules"}
 	parent, last := "", root.Path
@@ -118,6 +117,25 @@ func NewLayout(source, modulesPathSuffix string) (Layout, error) {
 	return l, nil
 }
 
+// parseSource says of a source that is none what is wrong with it (S2.4.1).
+func parseSource(source string) (oci.Repository, error) {
+	root, err := oci.ParseRepository(source)
+	if err == nil {
+		return root, nil
+	}
+	f := fault.New(fault.Usage, "--source", err)
+	host, path, _ := strings.Cut(source, "/")
+	switch {
+	case strings.HasPrefix(source, "http://"), strings.HasPrefix(source, "https://"):
+		return root, f.Hint("leave the scheme out; plain HTTP is asked for by --insecure")
+	case host != "" && path == "":
+		return root, f.Hint("append the path of the edition: %s/deckhouse/ee", host)
+	case strings.ToLower(path) != path:
+		return root, f.Hint("names of repositories have no capital letters: %s/%s", host, strings.ToLower(path))
+	}
+	return root, f.Hint("a source is HOST/PATH, for example %s", DefaultSource)
+}
+
 // ReleaseChannel holds channels and, in its tag list, all releases.
 func (l Layout) ReleaseChannel() oci.Repository { return l.Edition.Join("release-channel") }
 
@@ -135,6 +153,19 @@ func (l Layout) Main(f Family, name string) oci.Repository { return l.Catalogue(
 
 // Release holds the channels of an add-on.
 func (l Layout) Release(f Family, name string) oci.Repository { return l.Main(f, name).Join(f.release) }
+
+// releasesOf is the repository that has the channels of a component of a Catalog.
+func (l Layout) releasesOf(component string) (oci.Repository, bool) {
+	if component == ComponentPlatform {
+		return l.ReleaseChannel(), true
+	}
+	for _, f := range Families() {
+		if name, ok := strings.CutPrefix(component, f.Member("")); ok {
+			return l.Release(f, name), true
+		}
+	}
+	return oci.Repository{}, false
+}
 
 func (l Layout) extra(f Family, name string) oci.Repository { return l.Main(f, name).Join("extra") }
 func (l Layout) installer() oci.Repository                  { return l.Bare.Join("installer") }

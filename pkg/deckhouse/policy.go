@@ -159,7 +159,7 @@ func (in *intent) checkPairs() error {
 		{"--no-deckhouse-cli", "--deckhouse-cli-tag", in.NoDeckhouseCLI, in.DeckhouseCLITag != ""},
 	} {
 		if pair.firstSet && pair.secondSet {
-			return fault.Newf(fault.Usage, pair.first+" and "+pair.second, "they contradict each other").Hint("use one of them")
+			return fault.Newf(fault.Usage, pair.first+" and "+pair.second, "together they are ambiguous, or contradict each other").Hint("use one of them")
 		}
 	}
 	return nil

@@ -25,20 +25,10 @@ type Note struct {
 // a catalog of another vendor or source, or one that was made with a narrower
 // policy, fault.Policy for a wish that may not or cannot be satisfied.
 func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note, error) {
-	if cat.Vendor != Vendor {
-		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is one of %q, this selects from %q", cat.Vendor, Vendor)
-	}
-	if p.Source == "" {
-		p.Source = cat.Source
-	}
-	in, err := p.compile()
+	s, err := newSelection(cat, p)
 	if err != nil {
 		return contract.SelectionSpec{}, nil, err
 	}
-	if got := in.layout.Edition.String(); got != cat.Source {
-		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is of %s, the policy is about %s", cat.Source, got)
-	}
-	s := newSelector(cat, in)
 	for _, part := range []func() error{
 		s.platform, s.security, s.installer,
 		func() error { return s.addOns(s.modules) },
@@ -55,11 +45,30 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 	return s.out, s.notes, nil
 }
 
+// newSelection begins to decide. Kinds as Select, but Policy.
+func newSelection(cat contract.CatalogSpec, p Policy) (*selector, error) {
+	if cat.Vendor != Vendor {
+		return nil, fault.Newf(fault.Damaged, "Catalog", "it is one of %q, this selects from %q", cat.Vendor, Vendor)
+	}
+	if p.Source == "" {
+		p.Source = cat.Source
+	}
+	in, err := p.compile()
+	if err != nil {
+		return nil, err
+	}
+	if got := in.layout.Edition.String(); got != cat.Source {
+		return nil, fault.Newf(fault.Damaged, "Catalog", "it is of %s, the policy is about %s", cat.Source, got)
+	}
+	return newSelector(cat, in), nil
+}
+
 // selector is a selection in the making.
 type selector struct {
 	*intent
 	rows     map[string]contract.CatalogRepository // by repository
 	channels map[string][]contract.CatalogChannel  // by component, in the order of Channels
+	digests  map[string]oci.Digest                 // by reference, of the images that discover has read
 	// contracts are those of plugins.
 	contracts []contract.CatalogContract
 	out       contract.SelectionSpec
@@ -75,6 +84,7 @@ func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 		intent:    in,
 		rows:      map[string]contract.CatalogRepository{},
 		channels:  map[string][]contract.CatalogChannel{},
+		digests:   map[string]oci.Digest{},
 		contracts: cat.Contracts,
 		out:       contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
 		bundled:   map[string][]selection.Version{},
@@ -88,6 +98,14 @@ func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 				s.channels[c.Component] = append(s.channels[c.Component], c)
 			}
 		}
+	}
+	for _, c := range cat.Channels {
+		if repo, ok := in.layout.releasesOf(c.Component); ok {
+			s.digests[repo.WithTag(c.Name).String()] = c.Digest
+		}
+	}
+	for _, f := range cat.Files {
+		s.digests[f.Repository+":"+f.Tag] = f.Digest
 	}
 	return s
 }
@@ -130,7 +148,12 @@ func (s *selector) discoverable(tag contract.DiscoveryTag) {
 	}
 }
 
-func (s *selector) want(im contract.SelectedImage) { s.out.Images = append(s.out.Images, im) }
+// want wants an image: where discover has read it, exactly the one that was
+// read, for a tag may move before it is fetched (S3.6.7).
+func (s *selector) want(im contract.SelectedImage) {
+	im.Digest = s.digests[im.Source]
+	s.out.Images = append(s.out.Images, im)
+}
 
 // attestations links to the VEX attestations of an image, under both names that
 // they may have (S1.7.1).

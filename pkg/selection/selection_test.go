@@ -153,6 +153,10 @@ func TestParseChoiceRefuses(t *testing.T) {
 			t.Errorf("%s: %q gives %v, %v; want a usage fault", tc.row, tc.entry, choice, err)
 			continue
 		}
+		want := map[string]*fault.Cause{"quote": fault.EmptyConstraint, "path": fault.PathConstraint}[tc.hint] // S2.6
+		if got := fault.CauseOf(err); got != want {
+			t.Errorf("%s: %q has the cause %v, want %v", tc.row, tc.entry, got, want)
+		}
 		if !strings.Contains(fault.HintOf(err), tc.hint) {
 			t.Errorf("%s: %q has the hint %q, want %q in it", tc.row, tc.entry, fault.HintOf(err), tc.hint)
 		}

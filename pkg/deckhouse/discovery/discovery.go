@@ -78,17 +78,17 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 
 // explorer collects a Catalog. Its methods are safe for concurrent use.
 type explorer struct {
-	src    registry.Source
-	scope  deckhouse.Scope
-	layout deckhouse.Layout
-	log    *slog.Logger
-
+	src      registry.Source
+	scope    deckhouse.Scope
+	layout   deckhouse.Layout
+	log      *slog.Logger
 	parallel int
 
 	mu        sync.Mutex
 	rows      map[string]contract.CatalogRepository // by repository
 	channels  []contract.CatalogChannel
 	contracts []contract.CatalogContract
+	files     []contract.CatalogFile
 }
 
 // each calls work for 0 to n-1, some at a time, until one fails.
@@ -101,10 +101,15 @@ func (e *explorer) each(ctx context.Context, n int, work func(ctx context.Contex
 	return group.Wait()
 }
 
+// images are those of a repository that say what a release is.
+func (e *explorer) images(repo oci.Repository, further ...string) *releaseImages {
+	return &releaseImages{explorer: e, repo: repo, further: further, known: map[oci.Digest]map[string][]byte{}}
+}
+
 func (e *explorer) catalog() contract.CatalogSpec {
 	spec := contract.CatalogSpec{
 		Vendor: deckhouse.Vendor, Source: e.layout.Edition.String(), Edition: e.layout.Name,
-		Channels: e.channels, Contracts: e.contracts,
+		Channels: e.channels, Contracts: e.contracts, Files: e.files,
 	}
 	for _, row := range e.rows {
 		spec.Repositories = append(spec.Repositories, row)
@@ -113,7 +118,8 @@ func (e *explorer) catalog() contract.CatalogSpec {
 	return spec
 }
 
-// platform looks at the release channels, and for what is pinned.
+// platform looks at the release channels, at what the selected releases say of
+// themselves, and for what is pinned.
 func (e *explorer) platform(ctx context.Context) error {
 	releases := e.layout.ReleaseChannel()
 	row := contract.CatalogRepository{Component: deckhouse.ComponentPlatform, Role: deckhouse.RoleReleaseChannel}
@@ -123,7 +129,8 @@ func (e *explorer) platform(ctx context.Context) error {
 			return err
 		}
 	}
-	channels, err := e.readChannels(ctx, row.Component, releases)
+	images := e.images(releases, deckhouse.ReleaseFiles()...)
+	channels, err := images.channels(ctx, row.Component)
 	if err != nil {
 		return err
 	}
@@ -135,6 +142,9 @@ func (e *explorer) platform(ctx context.Context) error {
 		}
 	}
 	e.add(releases, row, channels)
+	if err := e.releases(ctx, images, row, channels); err != nil {
+		return err
+	}
 	return e.pinned(ctx)
 }
 
@@ -217,7 +227,7 @@ func (e *explorer) listsTags(ctx context.Context) (bool, error) {
 
 func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) error {
 	look := e.scope.Look(f, name)
-	channels, err := e.releases(ctx, f, name, look)
+	channels, err := e.addOnReleases(ctx, f, name, look)
 	if err != nil {
 		return addOnHint(f, name, err)
 	}
@@ -234,9 +244,9 @@ func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) e
 	return nil
 }
 
-// releases looks into the release repository of an add-on. Where its list is
+// addOnReleases looks into the release repository of an add-on. Where its list is
 // wanted and not found, the channels tell whether there is such a repository.
-func (e *explorer) releases(ctx context.Context, f deckhouse.Family, name string, look deckhouse.Look) ([]contract.CatalogChannel, error) {
+func (e *explorer) addOnReleases(ctx context.Context, f deckhouse.Family, name string, look deckhouse.Look) ([]contract.CatalogChannel, error) {
 	if !look.Channels && !look.Releases {
 		return nil, nil
 	}
@@ -250,7 +260,7 @@ func (e *explorer) releases(ctx context.Context, f deckhouse.Family, name string
 	}
 	var channels []contract.CatalogChannel
 	if look.Channels || !row.Listed {
-		if channels, err = e.readChannels(ctx, row.Component, repo); err != nil {
+		if channels, err = e.images(repo).channels(ctx, row.Component); err != nil {
 			return nil, err
 		}
 		row.Listed = row.Listed || look.Releases && len(channels) == 0
