@@ -493,6 +493,8 @@ func TestParseContract(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"S1.8.2: no needs", `{}`, ""},
 		{"S1.8.3: null lists", modules(`{"mandatory":null,"anyOf":null}`), ""},
+		{"S1.8.1: YAML", "requirements:\n  modules:\n    anyOf:\n    - name: g\n      modules: [{name: a, constraint: '>=1'}]\n", ""},
+		{"S1.8.1, S1.8.5: YAML that contradicts itself", "requirements:\n  modules:\n    anyOf:\n    - name: g\n", "no members"},
 		{"S1.8.6: not JSON", `<html>`, "not what a contract says"},
 		{"S1.8.4: the first form, modules", modules(`[{"name":"pg"}]`), "not what a contract says"},
 		{"S1.8.4: the first form, plugins", `{"requirements":{"plugins":[]}}`, "not what a contract says"},
