@@ -239,8 +239,10 @@ func TestPullSummary(t *testing.T) {
 		"Modules":          `4 modules; 11 attestations 64 images .*`,
 		"Packages":         `2 packages; 11 attestations 43 images .*`,
 		"Package versions": `2 packages 3 images .*`,
-		"Bundle":           `9 archives, 9 files .*iB`,
-		"Note":             `.*announced-only: it has no release channels.*`,
+		"d8 CLI":           `v[0-9.]+ 1 image .*`,
+		"Plugins":          `3 plugins: 1 for modules, 1 for plugins, 1 for the 4 images .* platform`,
+		"Bundle":           `13 archives, 13 files .*iB`,
+		"Note":             `plugin db: v0\.9\.2 is passed over.*`,
 		"State":            "the bundle is complete",
 		"Elapsed":          `[0-9msh]+`,
 	} {
@@ -248,7 +250,7 @@ func TestPullSummary(t *testing.T) {
 			t.Errorf("%s: %q, want %s", label, got, want)
 		}
 	}
-	if got := slices.Sorted(maps.Keys(rows)); len(got) != 15 { // with the archives, which have no label
+	if got := slices.Sorted(maps.Keys(rows)); len(got) != 17 { // with the archives, which have no label
 		t.Errorf("rows %v", got)
 	}
 }

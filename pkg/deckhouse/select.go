@@ -135,6 +135,12 @@ func (s *selector) note(subject, text string) {
 	s.notes = append(s.notes, Note{subject, text})
 }
 
+func (s *selector) noteOnce(subject, text string) {
+	if !slices.Contains(s.notes, Note{subject, text}) {
+		s.note(subject, text)
+	}
+}
+
 // archive plans an archive. A package named "versions" shares package-versions.
 func (s *selector) archive(name string, layouts ...string) {
 	for i, a := range s.out.Archives {
