@@ -39,6 +39,7 @@ func (s *selector) platform() error {
 	if err != nil {
 		return err
 	}
+	s.platformVersions = choice.versions.versions()
 	s.archive("platform", "", "install", "install-standalone", "release-channel")
 	for _, v := range choice.versions {
 		s.wantPlatform("", v, contract.PhaseVersion, nil)
