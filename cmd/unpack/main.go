@@ -15,6 +15,7 @@ import (
 	"ferry/pkg/fault"
 	"ferry/pkg/stage"
 	"ferry/pkg/store"
+	"ferry/pkg/summary"
 	"ferry/pkg/transfer"
 )
 
@@ -48,6 +49,8 @@ func main() {
 type source struct {
 	dir    string           // of a bundle of ours
 	inputs []contract.Input // none for archives without a document
+	// overview is what a document says that they hold.
+	overview contract.Overview
 	// verify reads all of it and returns the files and what they hold.
 	verify func(context.Context, *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error)
 }
@@ -57,10 +60,16 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.From, s.Summary.To, s.Summary.Words = "Verification", src.dir, f.To, summary.Verifying()
+	s.Summary.Overview = src.overview
 	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
 		Inputs: src.inputs,
-		Valid:  func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
-		Make:   func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
+		Tell: func(spec *contract.InventorySpec) {
+			s.Summary.Overview, s.Summary.Archives = spec.Contents.Overview, spec.Store.Archives
+			s.Summary.State = "every byte of the archives is what it should be"
+		},
+		Valid: func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
+		Make:  func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
 	})
 }
 
@@ -137,14 +146,14 @@ func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{dir, inputs, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error) {
+	return &source{dir, inputs, doc.Spec.Contents.Overview, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error) {
 		files := []contract.ArchiveDirectory{{Path: dir, Archives: doc.Spec.Archives}}
 		return files, doc.Spec.Contents, bundle.Verify(ctx, dir, &doc.Spec, s.Progress)
 	}}, nil
 }
 
 func imported(dirs []bundle.Directory) *source {
-	return &source{"", nil, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error) {
+	return &source{"", nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error) {
 		s.Log.Info("the archives say themselves what they hold, as those of d8 mirror do, for no " + bundle.DocumentName + " describes them all")
 		files, contents, err := bundle.Import(ctx, dirs, deckhouse.Imported{}, s.Progress)
 		if err != nil {

@@ -24,6 +24,8 @@ type SelectionSpec struct {
 	Attached []Link `json:"attached"`
 	// Discovery are the tags that let the product find what is there.
 	Discovery []DiscoveryTag `json:"discovery"`
+	// Overview is what a person counts.
+	Overview Overview `json:"overview"`
 }
 
 // Archive is one archive file. It is made when at least one image lands in it.
@@ -170,6 +172,7 @@ func (s *SelectionSpec) Normalize() {
 		s.Attached = []Link{}
 	}
 	s.Discovery = sortedDiscovery(s.Discovery)
+	s.Overview.normalize()
 }
 
 // Validate checks names and that every tag at the target has one owner.
@@ -222,7 +225,10 @@ func (s *SelectionSpec) Validate() error {
 	if err := validAttached("spec.attached", s.Attached); err != nil {
 		return err
 	}
-	return validDiscovery(s.Discovery, owner)
+	if err := validDiscovery(s.Discovery, owner); err != nil {
+		return err
+	}
+	return s.Overview.validate(archives)
 }
 
 // validAttached checks links that need nothing but the image itself, at all levels:

@@ -161,7 +161,7 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	if err == nil {
 		err = run.readLists(ctx, lists, &receipt)
 	}
-	receipt.Skipped = c.Skipped
+	receipt.Skipped, receipt.Overview = c.Skipped, c.Overview
 	return receipt, run.figures, err
 }
 
