@@ -43,8 +43,10 @@ func refuses(t *testing.T, target *registrytest.Server, dir, file, what string) 
 	}
 }
 
-// B1, B3, B7: whatever happens to a bundle on its way, nothing of it is
+// S11.2.13, B1, B3, B7: whatever happens to a bundle on its way, nothing of it is
 // published. pkg/bundle sweeps every cut; here the binaries are asked at some.
+//
+// S7.4.6, S9 row 56.
 func TestDamagedBundles(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	whole := packed(t, src.Host)

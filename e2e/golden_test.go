@@ -44,6 +44,8 @@ func recorded(t *testing.T, name string) (tags map[string]oci.Digest, discovery 
 }
 
 // A bundle made by d8 is published to exactly what d8's own push made of it.
+//
+// S7.6.2, S7.7, S7.8.
 func TestGoldenPush(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {

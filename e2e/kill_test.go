@@ -59,6 +59,8 @@ func visible(t *testing.T, dir string, all []oci.Digest) map[string]bool {
 
 // Promise 3: fetch killed at 20 points goes on each time; no finished blob is
 // requested again, and the end state is right.
+//
+// S9 row 1.
 func TestFetchKilled(t *testing.T) {
 	opts := edition.Default()
 	opts.LayerSize = 64 << 10
@@ -130,6 +132,8 @@ func assertNotAgain(t *testing.T, src *registrytest.Server, have map[string]bool
 
 // pack killed at some points leaves nothing half-done that looks finished, and
 // runs again.
+//
+// S6.10.
 func TestPackKilled(t *testing.T) {
 	opts := edition.Default()
 	opts.LayerSize = 256 << 10
@@ -161,7 +165,8 @@ func TestPackKilled(t *testing.T) {
 	}
 }
 
-// publish killed at some points runs again and ends complete.
+// publish killed at some points runs again and ends complete, with nothing of
+// the killed run besides (S9 row 88).
 func TestPublishKilled(t *testing.T) {
 	src, made := source(t, edition.Default())
 	inventory := fetched(t, src.Host, t.TempDir())

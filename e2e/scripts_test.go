@@ -18,6 +18,8 @@ import (
 )
 
 // What d8's flags become: the scripts route, in every spelling that d8 accepts.
+//
+// S2.4.5.
 func TestPullFlags(t *testing.T) {
 	opts := edition.Tiny()
 	opts.Packages = 2
@@ -58,6 +60,7 @@ func TestPullRefusesFlags(t *testing.T) {
 	for _, flags := range [][]string{
 		{"--include-plugin", "x"}, {"--deckhouse-cli-tag", "v1"},
 		{"--proxy-registry"}, {"--dry-run"}, {"--verbose-summary=true"},
+		{"--release", "v1"}, {"--min-version", "v1"}, // S2.2.2
 		{"--no-such-flag"}, {"--source"}, {"--force=perhaps"}, {"another-directory"},
 	} {
 		disk := t.TempDir()
@@ -73,6 +76,8 @@ func TestPullRefusesFlags(t *testing.T) {
 
 // S9 rows 52, 55 and 82: nothing that is not ours is removed, and foreign
 // archives are noticed before the download.
+//
+// S6.9.3, S7.9.
 func TestPullLeavesForeignFilesAlone(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	disk, precious := t.TempDir(), t.TempDir()
@@ -101,6 +106,8 @@ func TestPullLeavesForeignFilesAlone(t *testing.T) {
 }
 
 // A pull that failed goes on: what is in the store is not asked for again.
+//
+// S6.9.1, S6.9.2, S9 row 51.
 func TestPullContinues(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	disk := t.TempDir()
@@ -132,6 +139,8 @@ func TestPullContinues(t *testing.T) {
 
 // S7.2.3: below a target that ends in an edition, what is shared by all editions
 // goes to the parent. The bundle is one of d8's: it has plugins too.
+//
+// S9 row 50.
 func TestPushEditionSplit(t *testing.T) {
 	tags, discovery := recorded(t, "d8-default")
 	for _, name := range discovery {
@@ -175,20 +184,28 @@ func TestPushEditionSplit(t *testing.T) {
 }
 
 // A target that ends in an edition is a source like the vendor's: all that was
-// pushed there can be pulled from there, the installer included (S1.1.1).
+// pushed there can be pulled from there, the installer included (S1.1.1), also
+// where the edition has no parent (S1.1.3, S9 row 91).
 func TestPullFromWhatWasPushed(t *testing.T) {
 	src, made := source(t, edition.Tiny())
-	middle, target := registrytest.Start(t, registrytest.New()), registrytest.Start(t, registrytest.New())
-	first, second := t.TempDir(), t.TempDir()
+	first := t.TempDir()
 	run(t, "", "ferry-pull", first, "--source", src.Host+"/deckhouse/ee", "--insecure")
-	run(t, "", "ferry-push", first, middle.Host+"/mirror/ee", "--insecure")
-	run(t, "", "ferry-pull", second, "--source", middle.Host+"/mirror/ee", "--insecure")
-	run(t, "", "ferry-push", second, target.Host+"/mirror", "--insecure")
-	assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
+	for _, root := range []string{"mirror/ee", "ee"} {
+		t.Run(root, func(t *testing.T) {
+			middle, target := registrytest.Start(t, registrytest.New()), registrytest.Start(t, registrytest.New())
+			second := t.TempDir()
+			run(t, "", "ferry-push", first, middle.Host+"/"+root, "--insecure")
+			run(t, "", "ferry-pull", second, "--source", middle.Host+"/"+root, "--insecure")
+			run(t, "", "ferry-push", second, target.Host+"/mirror", "--insecure")
+			assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
+		})
+	}
 }
 
 // The exit status of a push is that of the stage that failed, not of the one
 // that only missed its other end.
+//
+// S2.5, S7.1.2, S9 row 8.
 func TestPushExitStatus(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	disk := packed(t, src.Host)
@@ -220,6 +237,8 @@ func TestPushExitStatus(t *testing.T) {
 
 // SIGTERM to the script alone ends the stage that runs, and nothing goes on
 // without it.
+//
+// S5.6.13, S9 row 84.
 func TestPullTerminated(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 20, Stall: true, Times: registrytest.Always})
@@ -243,4 +262,21 @@ func TestPullTerminated(t *testing.T) {
 		t.Error("a stage still runs")
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
+}
+
+// S7.5.3, S9 row 89: what a directory is called, and where it lies, means
+// nothing.
+func TestPushFromAnOddDirectory(t *testing.T) {
+	src, made := source(t, edition.Tiny())
+	target := registrytest.Start(t, registrytest.New())
+	dir := t.TempDir()
+	r := shell(t, dir, `
+		ferry-pull module-mod-00/module-x --source "$SOURCE/deckhouse/ee" --insecure
+		cd module-mod-00
+		ferry-push module-x "$TARGET/mirror" --insecure --tmp-dir ./module-tmp/ >/dev/null
+	`, "SOURCE="+src.Host, "TARGET="+target.Host)
+	if r.code != 0 {
+		t.Fatalf("exit status %d\n%s", r.code, r.stderr)
+	}
+	assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
 }

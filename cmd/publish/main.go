@@ -69,7 +69,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		return err
 	}
 	publisher := &transfer.Publisher{
-		Root: target, Prefixes: prefixes, TrustTags: f.TrustTags, Parallel: f.Parallel, Retry: transfer.DefaultRetry,
+		Root: target, Prefixes: prefixes, TrustTags: f.TrustTags, Parallel: f.Parallel, Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress,
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.ReceiptSpec]{

@@ -14,6 +14,7 @@ import (
 	"ferry/pkg/store/storetest"
 )
 
+// S7.3.1, S7.4.2, S9 row 57.
 func TestArchivesAreAStore(t *testing.T) {
 	for name, chunkSize := range map[string]int64{"whole": 0, "chunks": 10_000} {
 		t.Run(name, func(t *testing.T) {

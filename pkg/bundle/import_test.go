@@ -100,6 +100,7 @@ func owners(c *contract.Contents) map[string]string {
 	return m
 }
 
+// S6.5.6, S7.4.5, S9 rows 48, 70 and 72.
 func TestImportMerges(t *testing.T) {
 	a, b := string(imageDigest("A")), string(imageDigest("B"))
 	for _, tc := range []struct {
@@ -173,6 +174,7 @@ func twice(t *testing.T) []byte {
 	return makeTar(t, entries...)
 }
 
+// S6.4.2, S7.5.1, S9 row 38.
 func TestImportContents(t *testing.T) {
 	contents, err := importTars(t, map[string][]byte{
 		"x.tar":       makeTar(t, append(layoutOf("p", "A", "v1"), indexEntry("empty", "[]"))...),
@@ -197,6 +199,7 @@ func TestImportContents(t *testing.T) {
 	}
 }
 
+// S9 row 71: references that d8 cut are not believed.
 func TestImportSources(t *testing.T) {
 	for _, tc := range []struct{ ref, path, want string }{
 		{"host.example:5000/a/b:v1", "p", "host.example:5000/a/b:v1"},
@@ -211,6 +214,7 @@ func TestImportSources(t *testing.T) {
 	}
 }
 
+// S7.10, S9 row 39.
 func TestImportAcceptsOtherTars(t *testing.T) {
 	entries := layoutOf("p", "A", "v1")
 	for i := range entries {
@@ -240,6 +244,8 @@ func TestImportAcceptsOtherTars(t *testing.T) {
 }
 
 // A set of chunks has no count: what is missing at its end must be seen (B7).
+//
+// S6.6.3, S7.4.1, S7.4.6, S9 row 56.
 func TestImportFindsEveryCut(t *testing.T) {
 	text := makeTar(t, layoutOf("p", "A", "v1")...)
 	for cut := 0; cut < len(text); cut += blockSize {
@@ -284,8 +290,12 @@ func TestImportFindsEveryFlipOfAnImage(t *testing.T) {
 	}
 }
 
+// S7.1.1, S7.1.2, S7.1.3, S9 rows 8, 36 and 37.
 func TestFind(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "bundle.tar.gz.d")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{
 		"a.tar", "a.tar.0000.chunk", "b.tar.0000.chunk", "b.tar.0001.chunk", "platform.chunk",
 		"c.tar.abcd.chunk", "platform.0000.chunk", "platform.txt", ".tar", "a.tar.gostsum", "deckhousereleases.yaml",
@@ -329,6 +339,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// S6.6.3.
 func TestFindNamesEveryGap(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a.tar.0001.chunk", "a.tar.0003.chunk", "b.tar.999999999.chunk"} {

@@ -64,6 +64,7 @@ func TestVerifyFindsEveryFlip(t *testing.T) {
 	}
 }
 
+// S7.1.1, S7.4.6, S9 rows 82 and 83.
 func TestVerifyNamesWhatIsWrong(t *testing.T) {
 	type bundle struct {
 		dir string
@@ -197,6 +198,7 @@ var hostile = []struct {
 	{"another file", regular("README", "x"), ""},
 }
 
+// S6.4.4, S7.4.6, S7.6.1, S9 rows 58 and 86.
 func TestImportRefusesHostileArchives(t *testing.T) {
 	b := newBuilder()
 	image := b.image("layer")

@@ -20,6 +20,7 @@ import (
 	"ferry/pkg/oci"
 )
 
+// S6.3, S9 rows 25 and 53.
 func TestWriteFormat(t *testing.T) {
 	dir, doc := written(t, 0)
 	var names []string
@@ -61,6 +62,7 @@ func TestWriteFormat(t *testing.T) {
 	}
 }
 
+// S6.4.1, S6.4.2, S6.4.3, S6.5.1, S6.5.2, S6.5.3, S6.5.5.
 func TestWriteIndex(t *testing.T) {
 	b := newBuilder()
 	b.archive("a", "empty")
@@ -129,6 +131,7 @@ func TestWriteIndex(t *testing.T) {
 	}
 }
 
+// S6.6.1, S6.6.2, S9 row 81.
 func TestChunksJoinToTheArchive(t *testing.T) {
 	dir, whole := written(t, 0)
 	for _, a := range whole.Archives {
@@ -153,6 +156,7 @@ func TestChunksJoinToTheArchive(t *testing.T) {
 	}
 }
 
+// S9 row 40.
 func TestWriteTwiceGivesTheSameBytes(t *testing.T) {
 	_, first := written(t, 700)
 	_, second := written(t, 700)
@@ -161,6 +165,7 @@ func TestWriteTwiceGivesTheSameBytes(t *testing.T) {
 	}
 }
 
+// S5.3.6, S9 row 87.
 func TestWriteBelievesNoBlob(t *testing.T) {
 	for name, spoil := range map[string]func(m *memory, d oci.Digest){
 		"missing": func(m *memory, d oci.Digest) { delete(m.blobs, d) },
@@ -182,6 +187,7 @@ func TestWriteBelievesNoBlob(t *testing.T) {
 	}
 }
 
+// S6.10, S9 row 85.
 func TestWriteContinues(t *testing.T) {
 	contents, content := sample(t)
 	dir := t.TempDir()

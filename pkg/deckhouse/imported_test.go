@@ -41,6 +41,8 @@ func importGolden(t *testing.T, name string) (string, []contract.ArchiveFiles, *
 // d8 itself pushed each of these bundles; target.txt is what it made of them.
 // Its access probe is its own, and the images behind its discovery tags are
 // random (S7.3.2, S7.7).
+//
+// S7.4.3.
 func TestImportYieldsWhatD8Pushes(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
@@ -94,6 +96,8 @@ var unneeded = map[string]string{
 
 // What was imported and packed again is the same archive, header by header;
 // only index.json is written better (S6.4.2, S6.5.5).
+//
+// S6.3, S6.4.1.
 func TestPackedAgainIsWhatD8Wrote(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
@@ -204,6 +208,8 @@ func TestImportedDiscovery(t *testing.T) {
 }
 
 // The rule of S7.4.4 compares strings: modules/foobar begins with modules/foo.
+//
+// S6.2.5, S9 row 35.
 func TestImportedPrefix(t *testing.T) {
 	for _, tc := range []struct {
 		archive string

@@ -101,7 +101,13 @@ func NewLayout(source, modulesPathSuffix string) (Layout, error) {
 		parent, last = root.Path[:i], root.Path[i+1:]
 	}
 	if slices.Contains(editions[:], last) {
-		l.Name, l.Bare.Path = last, parent
+		l.Name = last
+		// Without a parent nothing stands beside the edition, as for
+		// ferry-push: what was pushed to HOST/ee is found there again
+		// (S1.1.3, S9 row 91).
+		if parent != "" {
+			l.Bare.Path = parent
+		}
 	}
 	if modulesPathSuffix != "" {
 		l.modules = strings.Trim(modulesPathSuffix, "/")

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// S2.4.2, S2.4.11.
 func TestValidate(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -86,13 +87,13 @@ func FuzzReadPolicy(f *testing.F) {
 }
 
 func TestLayout(t *testing.T) {
-	for _, tc := range []struct{ source, edition, bare, name string }{ // S1.1
-		{"", DefaultSource, "registry.deckhouse.ru/deckhouse", "ee"},
-		{"h/d/ee/", "h/d/ee", "h/d", "ee"},
+	for _, tc := range []struct{ source, edition, bare, name string }{
+		{"", DefaultSource, "registry.deckhouse.ru/deckhouse", "ee"}, // S1.1.4
+		{"h/d/ee/", "h/d/ee", "h/d", "ee"},                           // S1.1.1
 		{"h/d/se-plus", "h/d/se-plus", "h/d", "se-plus"},
 		{"h/d/cse", "h/d/cse", "h/d", "cse"},
-		{"h/d/ee-mirror", "h/d/ee-mirror", "h/d/ee-mirror", ""},
-		{"h:5000/ee", "h:5000/ee", "h:5000", "ee"},
+		{"h/d/ee-mirror", "h/d/ee-mirror", "h/d/ee-mirror", ""}, // S1.1.2
+		{"h:5000/ee", "h:5000/ee", "h:5000/ee", "ee"},           // S1.1.3, S9 row 91
 		{"h/d", "h/d", "h/d", ""},
 	} {
 		l, err := NewLayout(tc.source, "")
@@ -106,6 +107,7 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// S5.6.5: tags are listed only where a range, or a later select, may need them.
 func TestScope(t *testing.T) {
 	scope := func(p Policy) Scope {
 		s, err := p.Scope()

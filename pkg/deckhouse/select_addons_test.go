@@ -31,6 +31,7 @@ func in(spec contract.SelectionSpec, archive string) contract.SelectionSpec {
 	return spec
 }
 
+// S3.4.1, S3.4.2, S3.4.3, S3.4.6, S3.4.9, S9 rows 3, 13 and 19.
 func TestAddOnVersions(t *testing.T) {
 	const console = "console"
 	aliases := func(tag string, names string) string {
@@ -104,6 +105,8 @@ func TestAddOnVersions(t *testing.T) {
 	}
 }
 
+// S1.7.3, S5.6.3, S5.6.7, S5.6.8, S5.6.9, S5.6.10, S9 rows 33 and 34: links
+// stand at version images alone.
 func TestAddOnImages(t *testing.T) {
 	for _, f := range Families() {
 		t.Run(f.one, func(t *testing.T) { testAddOnImages(t, f) })
@@ -175,6 +178,7 @@ func TestPinnedModuleChannel(t *testing.T) {
 	}
 }
 
+// S2.4.5, S5.6.11.
 func TestOnlyExtraImages(t *testing.T) {
 	cat := newCatalog().withoutPackages().addOn(Modules, "console", consoleChannels, consoleTags)
 	policy := onlyModules(Policy{OnlyExtraImages: true, NoModules: true, IncludeModules: []string{"console@~1.40.0", "console@=v1.39.0"}})
@@ -194,6 +198,7 @@ func TestOnlyExtraImages(t *testing.T) {
 	}
 }
 
+// S1.2.1, S9 row 20.
 func TestModulesElsewhere(t *testing.T) {
 	for suffix, prefix := range map[string]string{"": "modules/", "/modules": "modules/", "my/mods/": "my/mods/", "/": ""} {
 		cat := newCatalog().withoutPackages().row(strings.TrimSuffix(prefix, "/"), "console v1.70.0 alpha sha256-12.att").
@@ -236,6 +241,7 @@ func TestModulesRefuse(t *testing.T) {
 	}
 }
 
+// S5.6.2.
 func TestModuleNotes(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

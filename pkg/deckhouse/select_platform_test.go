@@ -58,6 +58,7 @@ func versionsAndChannels(spec contract.SelectionSpec, path string) (versions, ch
 	return strings.Join(v, " "), strings.Join(c, " ")
 }
 
+// S3.5.2, S3.6.2, S3.6.5, S3.6.6, S9 rows 21 and 60.
 func TestPlatformDiscovery(t *testing.T) {
 	for _, tc := range []struct {
 		name, channels, tags string
@@ -115,6 +116,7 @@ func TestPlatformDiscovery(t *testing.T) {
 	}
 }
 
+// S3.7.3.
 func TestPlatformRefuses(t *testing.T) {
 	suspend := func(names ...string) string {
 		channels := fiveChannels + " lts=v1.65.0"
@@ -157,6 +159,7 @@ func TestPlatformRefuses(t *testing.T) {
 	}
 }
 
+// S3.7.1, S3.7.2, S3.7.4, S3.7.5, S9 rows 15 and 16.
 func TestPlatformPinned(t *testing.T) {
 	aliases := func(from, optional string) string {
 		var out []string
@@ -222,6 +225,8 @@ func TestPlatformPinnedOverFullCatalog(t *testing.T) {
 	}
 }
 
+// S5.4.2, S5.4.3, S5.4.4, S5.4.5, S5.4.8, S5.4.9, S1.7.2, S9 rows 17 and 95:
+// which image must be there, and which leads on.
 func TestPlatformImages(t *testing.T) {
 	vex := []contract.Link{{
 		Kind: contract.LinkAttached, Templates: []string{"{digest}.att", "{tag}.att"},

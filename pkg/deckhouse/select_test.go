@@ -136,6 +136,7 @@ func onlyPackages(p Policy) Policy {
 	return p
 }
 
+// S1.2.2, S5.5, S9 rows 23 and 31: what an edition may lack is optional.
 func TestSecurityAndInstaller(t *testing.T) {
 	p := Policy{NoPlatform: true, NoModules: true, NoPackages: true}
 	spec, _ := selectAll(t, newCatalog().withoutPackages(), p)
@@ -195,5 +196,41 @@ func TestSelectRefusesForeignCatalogs(t *testing.T) {
 		if _, _, err := Select(tc.cat.CatalogSpec, tc.p); fault.KindOf(err) != fault.Damaged {
 			t.Errorf("%s: got %v, want a damaged catalog", name, err)
 		}
+	}
+}
+
+// S1.3.2: six words and no others are channels.
+func TestIsChannel(t *testing.T) {
+	for _, name := range strings.Fields("alpha beta early-access stable rock-solid lts") {
+		if !IsChannel(name) {
+			t.Errorf("%s is no channel", name)
+		}
+	}
+	for _, name := range strings.Fields("Stable EarlyAccess rocksolid LTS latest v1.0.0 stable-1") {
+		if IsChannel(name) {
+			t.Errorf("%s is a channel", name)
+		}
+	}
+}
+
+// S3.4.5: the order of what the source answered shapes nothing.
+func TestSelectIsSorted(t *testing.T) {
+	policy := Policy{IncludeModules: []string{"console@^1.40.0"}, NoSecurityDB: true, NoInstaller: true}
+	cat := platformCatalog(fiveChannels, fiveTags).addOn(Modules, "console", consoleChannels, consoleTags)
+	want, _, err := Select(cat.CatalogSpec, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(cat.Repositories)
+	slices.Reverse(cat.CatalogSpec.Channels)
+	for _, r := range cat.Repositories {
+		slices.Reverse(r.Tags)
+	}
+	got, _, err := Select(cat.CatalogSpec, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-in order +reversed):\n%s", diff)
 	}
 }

@@ -91,6 +91,7 @@ func layersOf(layers ...[]byte) []Layer {
 	return out
 }
 
+// S1.5.4, S1.10.1, S1.10.2.
 func TestFind(t *testing.T) {
 	const candi = "deckhouse/candi/images_digests.json"
 	file := func(name, content string) entry { return entry{name: name, content: content} }

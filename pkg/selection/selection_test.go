@@ -32,6 +32,9 @@ func pick(t *testing.T, constraints []string, tags string) []string {
 
 // The worked table S3.2. Where it shows tags spelled anew, the wanted rule is
 // that they stay as published (S3.3.5, S9 row 65).
+//
+// S3.1.4, S3.1.5, S3.1.6, S3.1.7, S3.1.8: bare versions, ranges, anchors, pre-
+// releases. S3.3.2, S3.3.3, S9 rows 5, 13 and 14.
 func TestPick(t *testing.T) {
 	const unprefixed = "1.0.0 1.1.0 1.2.0 1.3.0 1.3.1 1.3.2 1.3.3 1.4.0 1.4.1"
 	for _, tc := range []struct {
@@ -88,6 +91,7 @@ var equateEmpty = cmp.Transformer("empty", func(s []string) []string {
 	return s
 })
 
+// S3.1.9, S9 row 9: the constraints of one name are alternatives.
 func TestParseChoicesMerges(t *testing.T) {
 	got := pick(t, []string{"=v0.0.2", "=v0.0.3", "=v0.0.8", "=v0.0.3"}, "v0.0.1 v0.0.2 v0.0.3 v0.0.4 v0.0.8")
 	if diff := cmp.Diff([]string{"v0.0.2", "v0.0.3", "v0.0.8"}, got); diff != "" {
@@ -155,6 +159,7 @@ func TestParseChoiceRefuses(t *testing.T) {
 	}
 }
 
+// S3.1.3.
 func TestExactSuffix(t *testing.T) {
 	for text, want := range map[string][2]string{
 		"=v1.2.0":       {"v1.2.0", ""},

@@ -128,6 +128,7 @@ func (p *program) signal(t *testing.T, s os.Signal) {
 	}
 }
 
+// S9 row 84.
 func TestSignals(t *testing.T) {
 	for _, name := range []string{"waits", "for pipe"} {
 		for s, code := range map[os.Signal]int{os.Interrupt: 130, syscall.SIGTERM: 143} {

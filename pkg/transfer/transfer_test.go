@@ -145,6 +145,8 @@ func targets(c contract.Contents) []string {
 
 // S1.5, S1.6, S1.7: every kind of link is followed, and what is optional and
 // definitely absent is listed, not lost.
+//
+// S1.5.1, S1.5.2, S1.6.1, S1.6.2, S1.7.1, S9 rows 33 and 42.
 func TestCloseFollowsLinks(t *testing.T) {
 	b := newBench(t)
 	sel := b.product()
@@ -205,6 +207,8 @@ func TestCloseIsDeterministic(t *testing.T) {
 
 // S5.2, S9 rows 67 and 68, B10: nothing but a definite "not found" excuses an
 // absence, also of an optional image.
+//
+// S9 row 27.
 func TestOnlyNotFoundIsAbsence(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -254,6 +258,7 @@ func TestOnlyNotFoundIsAbsence(t *testing.T) {
 	})
 }
 
+// S1.5.2: without either file the pull fails.
 func TestRequiredFile(t *testing.T) {
 	b := newBench(t)
 	sel := b.product()
@@ -265,6 +270,7 @@ func TestRequiredFile(t *testing.T) {
 	}
 }
 
+// S3.9.2, S6.5.6, S9 row 22.
 func TestTwoImagesForOneTag(t *testing.T) {
 	b := newBench(t)
 	sel := b.product()
@@ -279,6 +285,8 @@ func TestTwoImagesForOneTag(t *testing.T) {
 
 // Each distinct blob is requested once, however many repositories want it, and
 // a second run requests none.
+//
+// S5.3.2, S5.3.5.
 func TestDownloadOnce(t *testing.T) {
 	b := newBench(t)
 	sel := b.product()
@@ -336,6 +344,8 @@ func (c *countingTracker) Phase(string)          {}
 
 // A blob cut in the middle continues with Range, in the same process and in the
 // next one.
+//
+// S5.3.2, S6.9.2, S9 row 85.
 func TestDownloadContinues(t *testing.T) {
 	b := newBench(t)
 	big := bytes.Repeat([]byte("0123456789abcdef"), 64<<10)
@@ -395,6 +405,7 @@ func (b *bench) publishTo(target *registrytest.Server, prefixes ...Prefix) (*Pub
 	}, c
 }
 
+// S7.6.4.
 func TestPublish(t *testing.T) {
 	b := newBench(t)
 	target := registrytest.Start(t, registrytest.New())
@@ -457,6 +468,7 @@ func assertOrder(t *testing.T, requests []registrytest.Request, c contract.Conte
 	}
 }
 
+// S7.5.2, S9 row 20.
 func TestPublishPrefix(t *testing.T) {
 	b := newBench(t)
 	target := registrytest.Start(t, registrytest.New())
@@ -491,6 +503,7 @@ func TestPrefixApply(t *testing.T) {
 	}
 }
 
+// S7.2.2, S7.8.
 func TestPublisherRepository(t *testing.T) {
 	p := Publisher{
 		Root: oci.Repository{Host: "registry.example:5000", Path: "mirror/ee"},
@@ -536,6 +549,8 @@ func TestPublishWithoutMount(t *testing.T) {
 
 // N24: killed at any request, the run that follows completes; no tag ever
 // points at what is not there (the registry validates).
+//
+// S7.6.3.
 func TestPublishHealsAtEveryRequest(t *testing.T) {
 	b := newBench(t)
 	target := registrytest.Start(t, registrytest.New())
@@ -629,6 +644,8 @@ func TestReadBackNoticesAnotherWriter(t *testing.T) {
 
 // An index holds images for several platforms, and attestations that a builder
 // put beside them, which have no files.
+//
+// S5.3.4, S9 row 69.
 func TestLinksOfAnIndex(t *testing.T) {
 	b := newBench(t)
 	part := b.src.PutImage("e", "", layer("part", "1"))
@@ -656,6 +673,8 @@ func TestLinksOfAnIndex(t *testing.T) {
 }
 
 // A channel must not announce a version that the source does not have.
+//
+// S5.6.3.
 func TestCloseSkipsWhatNeedsASkipped(t *testing.T) {
 	b := newBench(t)
 	b.src.PutImage("m/release", "stable", layer("x", "1"))
@@ -840,5 +859,40 @@ func TestDownloadCountsManifests(t *testing.T) {
 	}
 	if got := tracker.bytes.Load(); got != figures.MissingBytes || figures.MissingBytes != figures.Bytes {
 		t.Errorf("%d bytes were counted, %d missing, %d in all; want all three equal", got, figures.MissingBytes, figures.Bytes)
+	}
+}
+
+// S5.3.3: one blob that does not move keeps no other from coming.
+func TestDownloadsInParallel(t *testing.T) {
+	b := newBench(t)
+	sel := contract.SelectionSpec{Vendor: "test", Archives: []contract.Archive{{Name: "images"}}}
+	for i := range 6 {
+		tag := fmt.Sprintf("v%d", i)
+		b.src.PutImage("a", tag, layer("n", tag))
+		sel.Images = append(sel.Images, contract.SelectedImage{Source: b.ref("a", tag), Archive: "images", Path: "a", Tag: tag, Reason: "r"})
+	}
+	st := b.open()
+	defer st.Close()
+	c, err := b.close(st, sel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.src.Reset()
+	b.src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Digest: oci.DigestOf(layer("n", "v0")), Stall: true})
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.download(st, &c, progress.None())
+		done <- err
+	}()
+	for b.src.Count(registrytest.KindBlob, "GET") < len(c.Blobs) {
+		select {
+		case err := <-done:
+			t.Fatalf("the download ended beside a blob that stalls: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	b.src.Release()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -2,6 +2,8 @@
 package connect
 
 import (
+	"cmp"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"ferry/pkg/oci"
 	"ferry/pkg/registry/wire"
 	"ferry/pkg/stage"
+	"ferry/pkg/transfer"
 )
 
 // Flags are common to all registries.
@@ -18,6 +21,7 @@ type Flags struct {
 	TLSSkipVerify bool          `name:"tls-skip-verify" help:"Accept any certificate. To add a certificate authority instead, set SSL_CERT_FILE." group:"Connection"`
 	TokenServer   []string      `placeholder:"HOST" help:"Trust HOST to give tokens for the credentials, though it is neither the registry nor in its domain; may be given again." group:"Connection"`
 	Parallel      int           `default:"8" placeholder:"N" help:"Make at most ${default} requests at a time." group:"Connection"`
+	Retries       int           `default:"5" placeholder:"N" help:"Repeat a request that may heal up to ${default} times, and what was given up then twice more; 0 repeats nothing." group:"Connection"`
 	IdleTimeout   time.Duration `default:"60s" placeholder:"DURATION" help:"Give a request up when no byte has moved for so long (default ${default}). There is no limit to the whole." group:"Connection"`
 }
 
@@ -84,10 +88,27 @@ func (f TargetFlags) Client(s *stage.Session, host string) (*wire.Client, error)
 	return f.client(s, host, wire.Credential{User: f.Login, Password: password})
 }
 
+// Validate refuses what wire would take for a default.
+func (f Flags) Validate() error {
+	if f.Retries < 0 {
+		return fmt.Errorf("--retries %d is negative", f.Retries)
+	}
+	return nil
+}
+
+// Retry is the patience with operations whose requests were given up.
+func (f Flags) Retry() transfer.Retry {
+	retry := transfer.DefaultRetry
+	if f.Retries == 0 {
+		retry.Attempts = 1
+	}
+	return retry
+}
+
 func (f Flags) client(s *stage.Session, host string, login wire.Credential) (*wire.Client, error) {
 	opts := wire.Options{
 		PlainHTTP: f.Insecure, SkipTLSVerify: f.TLSSkipVerify, TokenServers: f.TokenServer,
-		Concurrency: f.Parallel, IdleTimeout: f.IdleTimeout,
+		Concurrency: f.Parallel, IdleTimeout: f.IdleTimeout, Retries: cmp.Or(f.Retries, -1),
 		UserAgent: strings.Replace(s.Generator(), " ", "/", 1), Log: s.Log,
 	}
 	switch {

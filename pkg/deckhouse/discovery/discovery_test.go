@@ -128,6 +128,8 @@ func view(spec contract.CatalogSpec) []string {
 	return out
 }
 
+// S1.1.5, S1.3.1, S1.10.4, S3.5.1, S3.5.3, S3.7.6, S5.4.1: what is looked at,
+// and what is written down of it.
 func TestDiscover(t *testing.T) {
 	catalogue := `"/modules" modules catalogue: announced-only console (listed)`
 	platform := []string{
@@ -209,6 +211,8 @@ func TestDiscover(t *testing.T) {
 }
 
 // The shapes of S11.2 that have no modules, no channels or only lts.
+//
+// S3.8, S9 rows 15, 21 and 45.
 func TestDiscoverOddSources(t *testing.T) {
 	dev := newSource(t)
 	dev.tag("", "pr123")
@@ -295,6 +299,7 @@ func TestDiscoverFailures(t *testing.T) {
 	}
 }
 
+// S1.4.1, S1.4.3, S1.4.4, S1.10.2, S5.6.4.
 func TestDiscoverDamagedChannels(t *testing.T) {
 	index := func(children ...oci.Descriptor) []byte {
 		body, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": oci.MediaTypeIndex, "manifests": children})

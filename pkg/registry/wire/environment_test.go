@@ -154,6 +154,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
+// S2.2.1.
 func TestDockerConfiguration(t *testing.T) {
 	t.Parallel()
 	srv := start(t, registrytest.WithBasicAuth("u", secret))
@@ -207,6 +208,8 @@ func TestAnonymousLeavesDockerAlone(t *testing.T) {
 
 // TestTokens counts tokens: one for each repository and right, a new one when
 // the registry refuses it, none where anonymous reading is free.
+//
+// S5.3.7, S9 row 98.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	srv := start(t, registrytest.WithTokenAuth(registrytest.TokenAuth{User: "u", Password: secret, AnonymousPull: true}))

@@ -485,6 +485,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// S1.10.4.
 func TestTagPages(t *testing.T) {
 	t.Parallel()
 	var want []string
