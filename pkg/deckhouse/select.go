@@ -113,6 +113,11 @@ func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 	for _, f := range cat.Files {
 		s.digests[f.Repository+":"+f.Tag] = f.Digest
 	}
+	for _, c := range cat.Contracts {
+		if name, ok := strings.CutPrefix(c.Component, PluginComponent("")); ok {
+			s.digests[in.layout.Plugin(name).WithTag(c.Tag).String()] = c.Digest
+		}
+	}
 	return s
 }
 
