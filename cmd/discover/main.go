@@ -7,12 +7,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"strings"
 
 	"ferry/cmd/internal/connect"
 	"ferry/cmd/internal/policy"
 	"ferry/pkg/contract"
 	"ferry/pkg/deckhouse"
 	"ferry/pkg/deckhouse/discovery"
+	"ferry/pkg/deckhouse/modulesource"
 	"ferry/pkg/fault"
 	"ferry/pkg/generic"
 	"ferry/pkg/stage"
@@ -23,6 +25,12 @@ type flags struct {
 		policy.Deckhouse
 		connect.SourceFlags
 	} `cmd:"" help:"Look at an edition of the Deckhouse Kubernetes Platform."`
+	Modules struct {
+		ModuleSource    string `arg:"" name:"module-source" help:"The ModuleSource in YAML, as it is given to a cluster; - is stdin."`
+		ModulesFilter   string `placeholder:"NAME:TAG[;NAME:TAG]" help:"Look only at these modules; ferry-select needs the same filter."`
+		WriteConnection string `placeholder:"FILE" help:"Write how the registry is reached to FILE, which its owner alone can read, for --connection of ferry-fetch. It holds the password: remove it."`
+		connect.Flags
+	} `cmd:"" help:"Look at the repository of modules that a ModuleSource of Deckhouse names. The ModuleSource tells the login, too."`
 	Generic struct {
 		List string `arg:"" optional:"" default:"-" help:"The list of images; - is stdin, the default."`
 		connect.SourceFlags
@@ -35,6 +43,7 @@ Reads tag lists and release channels of a source registry, and writes a Catalog:
 The deckhouse flags that say what to carry are those of ferry-select. Here they only narrow where to look: a Catalog made without them tells all but whether a pinned tag is there.
 
     ferry-discover deckhouse --source registry.deckhouse.ru/deckhouse/ee -o catalog.json
+    ferry-discover modules ms.yml --write-connection connection.json -o catalog.json
     ferry-discover generic images.txt | ferry-select | ferry-fetch --store /var/ferry | ferry-pack /media/disk
 `
 
@@ -51,10 +60,11 @@ func main() {
 	})
 }
 
-// run has one entry a vendor.
+// run has one entry a kind of source.
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	return map[string]func(context.Context, *stage.Session) error{
 		deckhouse.Vendor: f.deckhouse,
+		"modules":        f.modules,
 		generic.Vendor:   f.generic,
 	}[s.Verb](ctx, s)
 }
@@ -81,6 +91,51 @@ func (f *flags) deckhouse(ctx context.Context, s *stage.Session) error {
 			defer client.Close()
 			s.Progress.Phase("discovering")
 			return discovery.Discover(ctx, client, p, discovery.Options{Parallel: f.Deckhouse.Parallel, Log: s.Log})
+		},
+	})
+}
+
+// modules looks at a repository of modules (S8.2). The stages behind this one
+// know no ModuleSource: for them its connection is written down.
+func (f *flags) modules(ctx context.Context, s *stage.Session) error {
+	text, err := s.Text(ctx, f.Modules.ModuleSource, "ModuleSource")
+	if err != nil {
+		return err
+	}
+	source, err := modulesource.Parse(text.Data)
+	if err != nil {
+		return fault.About(text.Name, err)
+	}
+	if len(source.Others) > 0 {
+		s.Log.Warn("the dockerCfg has no login for the registry, so it is read without one",
+			"registry", source.Repository.Host, "loginsFor", strings.Join(source.Others, " "))
+	}
+	p := deckhouse.Policy{Source: source.Repository.String(), ModuleSource: true, ModulesFilter: f.Modules.ModulesFilter}
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	inputs, err := stage.InputsOf(p)
+	if err != nil {
+		return err
+	}
+	connection := &connect.Connection{
+		Host: source.Repository.Host, PlainHTTP: source.PlainHTTP, CA: source.CA, Login: source.Login, Password: source.Password,
+	}
+	if f.Modules.WriteConnection != "" {
+		if err := connection.Write(f.Modules.WriteConnection); err != nil {
+			return err
+		}
+	}
+	return stage.Produce(ctx, s, stage.Product[contract.CatalogSpec]{
+		Inputs: inputs,
+		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
+			client, err := f.Modules.Connect(s, connection)
+			if err != nil {
+				return contract.CatalogSpec{}, err
+			}
+			defer client.Close()
+			s.Progress.Phase("discovering")
+			return discovery.Discover(ctx, client, p, discovery.Options{Parallel: f.Modules.Parallel, Log: s.Log})
 		},
 	})
 }

@@ -18,6 +18,7 @@ import (
 
 type flags struct {
 	policy.Deckhouse
+	ModulesFilter string `placeholder:"NAME:TAG[;NAME:TAG]" help:"Of a ModuleSource carry these modules alone, each at this version, or at this channel and its version." group:"What to carry (ModuleSource)"`
 }
 
 const description = `
@@ -85,6 +86,12 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 
 func (f *flags) deckhouse(catalog contract.CatalogSpec) (choice, error) {
 	p, err := f.Deckhouse.Read()
+	if f.ModulesFilter != "" {
+		if f.Policy != "" {
+			return choice{}, fault.Newf(fault.Usage, "--policy", "it stands for all flags that say what to carry, but --modules-filter is given too")
+		}
+		p.ModulesFilter = f.ModulesFilter
+	}
 	return choice{p, func(s *stage.Session) (contract.SelectionSpec, error) {
 		spec, notes, err := deckhouse.Select(catalog, p)
 		for _, n := range notes {
@@ -95,7 +102,7 @@ func (f *flags) deckhouse(catalog contract.CatalogSpec) (choice, error) {
 }
 
 func (f *flags) generic(catalog contract.CatalogSpec) (choice, error) {
-	if f.Given() {
+	if f.Given() || f.ModulesFilter != "" {
 		return choice{}, fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit")
 	}
 	return choice{nil, func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog) }}, nil

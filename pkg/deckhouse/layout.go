@@ -156,6 +156,7 @@ const (
 	RoleMain           = "main"
 	RoleReleaseChannel = "release-channel"
 	RoleCatalogue      = "catalogue"
+	RoleModuleSource   = "module-source" // the catalogue, and all that there is
 )
 
 // Names returns those catalogue tags that can name an add-on. Where the modules

@@ -31,6 +31,11 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 	if p.Source == "" {
 		p.Source = cat.Source
 	}
+	if ofModuleSource(cat) {
+		p.ModuleSource = true
+	} else if p.ModuleSource {
+		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is not of a ModuleSource, and the policy is")
+	}
 	in, err := p.compile()
 	if err != nil {
 		return contract.SelectionSpec{}, nil, err
@@ -48,6 +53,9 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 		if err := part(); err != nil {
 			return contract.SelectionSpec{}, nil, err
 		}
+	}
+	if s.ModuleSource {
+		s.out = atRoot(s.out)
 	}
 	s.out.Normalize()
 	return s.out, s.notes, nil
