@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,10 @@ type record struct {
 // are ours and which are finished. It is safe for concurrent use.
 type journal struct {
 	dir string
+	// complete says that the directory is a finished bundle, layoutFiles
+	// which files of layouts are ours.
+	complete    bool
+	layoutFiles map[string]bool
 
 	mu      sync.Mutex
 	records map[string]record // by archive
@@ -38,16 +43,17 @@ type journal struct {
 // loadJournal reads what earlier runs left in dir: of one that was killed the
 // journal, of one that was finished the Bundle document.
 func loadJournal(dir string) (*journal, error) {
-	j := &journal{dir: dir, records: map[string]record{}}
+	j := &journal{dir: dir, layoutFiles: map[string]bool{}, records: map[string]record{}}
 	data, err := readIfThere(filepath.Join(dir, DocumentName))
 	if err != nil {
 		return nil, err
 	}
-	j.addDocument(data)
+	j.complete = j.addDocument(data)
 	data, err = readIfThere(filepath.Join(dir, journalName))
 	if err != nil {
 		return nil, err
 	}
+	j.addDocument(data) // that of layouts is the document itself
 	var records map[string]record
 	if json.Unmarshal(data, &records) == nil { // else it is not ours, and is overwritten
 		maps.Copy(j.records, records)
@@ -55,20 +61,28 @@ func loadJournal(dir string) (*journal, error) {
 	return j, nil
 }
 
-// addDocument takes a finished bundle's archives for what they are said to be
-// made from. Another version's document says nothing to us.
-func (j *journal) addDocument(data []byte) {
+// addDocument takes a bundle's archives for what they are said to be made from,
+// and its layouts for ours. Another version's document says nothing to us.
+func (j *journal) addDocument(data []byte) (known bool) {
 	doc, err := contract.Decode[contract.BundleSpec](data)
 	if err != nil {
-		return
+		return false
+	}
+	if doc.Spec.Layouts {
+		plan, err := planTree(&doc.Spec.Contents)
+		if err == nil {
+			maps.Copy(j.layoutFiles, plan.names())
+		}
+		return err == nil
 	}
 	plans, err := planArchives(&doc.Spec.Contents, 0)
 	if err != nil {
-		return
+		return false
 	}
 	for i, p := range plans { // both are sorted, and Decode saw that they agree
 		j.records[p.name] = record{MadeFrom: p.madeFrom, Archive: doc.Spec.Archives[i]}
 	}
+	return true
 }
 
 func readIfThere(path string) ([]byte, error) {
@@ -109,23 +123,49 @@ func prepare(dir string, plans []*archivePlan, force bool) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	layouts, err := j.layoutsThere()
+	if err != nil {
+		return nil, err
+	}
+	stale = append(stale, layouts...)
 	if len(foreign) > 0 {
 		return nil, fault.Newf(fault.Usage, dir, "the directory holds archives that ferry did not put there: %s", few(foreign)).
 			Hint("choose an empty directory, or move them away")
 	}
 	if len(stale) > 0 && !force {
-		return nil, fault.Newf(fault.Usage, dir, "the directory holds another bundle: %s", few(stale)).
-			Hint("choose an empty directory, or replace the bundle with --force")
+		return nil, refuseStale(dir, stale)
 	}
-	for _, name := range stale {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil {
-			return nil, durable.Fault(filepath.Join(dir, name), err)
-		}
+	if err := removeFiles(dir, stale); err != nil {
+		return nil, err
 	}
 	if err := j.begin(plans); err != nil {
 		return nil, err
 	}
 	return j, nil
+}
+
+func refuseStale(dir string, stale []string) error {
+	return fault.Newf(fault.Usage, dir, "the directory holds another bundle: %s", few(stale)).
+		Hint("choose an empty directory, or replace the bundle with --force")
+}
+
+// layoutsThere lists the files of an earlier bundle's layouts that exist,
+// index.json first: a layout that loses its blobs must not look whole.
+func (j *journal) layoutsThere() ([]string, error) {
+	var indexes, others []string
+	for _, name := range slices.Sorted(maps.Keys(j.layoutFiles)) {
+		_, err := os.Lstat(filepath.Join(j.dir, filepath.FromSlash(name)))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case err != nil:
+			return nil, durable.Fault(filepath.Join(j.dir, filepath.FromSlash(name)), err)
+		case path.Base(name) == indexFile:
+			indexes = append(indexes, name)
+		default:
+			others = append(others, name)
+		}
+	}
+	return append(indexes, others...), nil
 }
 
 // inTheWay lists the archive files of the directory that are not to be there:
@@ -174,6 +214,24 @@ func (j *journal) begin(plans []*archivePlan) error {
 	if err := j.save(); err != nil {
 		return err
 	}
+	return j.unfinish()
+}
+
+// beginTree makes the journal say which layouts this run will write. From then
+// on the directory is no finished bundle.
+func (j *journal) beginTree(contents *contract.Contents) error {
+	text, err := contract.Encode(contract.New("ferry-pack", nil, contract.BundleSpec{Layouts: true, Contents: *contents}))
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(filepath.Join(j.dir, journalName), text, 0o644); err != nil {
+		return err
+	}
+	return j.unfinish()
+}
+
+// unfinish removes the mark of a finished bundle.
+func (j *journal) unfinish() error {
 	path := filepath.Join(j.dir, DocumentName)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return durable.Fault(path, err)

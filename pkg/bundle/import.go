@@ -27,6 +27,9 @@ type Rules interface {
 	Phase(path, tag string) int
 	// Discovery are the discovery tags for images that land at path.
 	Discovery(path string) []contract.DiscoveryTag
+	// Archive is the archive that a layout at path belongs into; asked only
+	// of layouts that lie in none.
+	Archive(path string) string
 	// Yields says that the archive's tags give way where another archive has
 	// the same tags for other images.
 	Yields(archive string) bool
@@ -72,7 +75,7 @@ func Find(paths []string) (dir string, found []Set, err error) {
 	}
 	if len(found) == 0 {
 		return dir, nil, fault.Newf(fault.Usage, dir, "there are no archives").
-			Hint("name the directory that holds the .tar or .chunk files")
+			Hint("name the directory that holds the .tar or .chunk files, or OCI image layouts")
 	}
 	return dir, found, errors.Join(problems...)
 }
@@ -161,7 +164,7 @@ func Import(ctx context.Context, dir string, found []Set, rules Rules, progress 
 	}
 	progress = audible(progress)
 	progress.SetTotal(total, 0)
-	imp := &importer{rules: rules, owners: map[string]contract.Image{}, graph: contract.Graph{}, blobs: map[oci.Digest]int64{}}
+	imp := newImporter(rules)
 	archives := make([]contract.ArchiveFiles, len(found))
 	var problems []error
 	for _, i := range yieldingLast(found, rules) {
@@ -217,7 +220,7 @@ func yieldingLast(found []Set, rules Rules) []int {
 	return order
 }
 
-// importer merges archives into contents.
+// importer merges layouts into contents.
 type importer struct {
 	rules    Rules
 	archives []contract.Archive
@@ -226,33 +229,58 @@ type importer struct {
 	blobs    map[oci.Digest]int64
 }
 
+func newImporter(rules Rules) *importer {
+	return &importer{rules: rules, owners: map[string]contract.Image{}, graph: contract.Graph{}, blobs: map[oci.Digest]int64{}}
+}
+
+// add takes all layouts of an archive.
 func (imp *importer) add(archive string, seen *inspected) error {
 	prefix := imp.rules.Prefix(archive, seen.names)
-	added := contract.Archive{Name: archive, Layouts: []string{}}
+	from := origin{archive, archive + tarSuffix}
+	imp.begin(archive)
 	for _, path := range slices.Sorted(maps.Keys(seen.layouts)) {
-		l := seen.layouts[path]
-		target := joinPath(prefix, path)
-		if target != "" && !oci.ValidPath(target) {
-			return fault.Newf(fault.Damaged, archive+tarSuffix, "layout %q is no repository path", target).
-				Hint("the archive was not made by a mirroring tool")
+		if err := imp.addLayout(from, joinPath(prefix, path), seen.layouts[path]); err != nil {
+			return err
 		}
-		if len(l.tags) == 0 {
-			added.Layouts = append(added.Layouts, target)
-		}
-		for _, d := range l.tags {
-			if err := imp.own(contract.Image{
-				Archive: archive, Path: target, Tag: d.tag(), Digest: d.Digest,
-				Phase:  imp.rules.Phase(target, d.tag()),
-				Source: sourceOf(d, target),
-				Reason: "imported from " + archive + tarSuffix,
-			}); err != nil {
-				return err
-			}
-		}
-		maps.Copy(imp.graph, l.graph)
-		maps.Copy(imp.blobs, l.blobs)
 	}
-	imp.archives = append(imp.archives, added)
+	return nil
+}
+
+// origin is where a layout comes from: the archive that its images are said to
+// belong to, and the file or directory to blame.
+type origin struct{ archive, subject string }
+
+// begin makes sure that the archive is known.
+func (imp *importer) begin(archive string) *contract.Archive {
+	i := slices.IndexFunc(imp.archives, func(a contract.Archive) bool { return a.Name == archive })
+	if i < 0 {
+		i = len(imp.archives)
+		imp.archives = append(imp.archives, contract.Archive{Name: archive, Layouts: []string{}})
+	}
+	return &imp.archives[i]
+}
+
+func (imp *importer) addLayout(from origin, target string, l *layout) error {
+	if target != "" && !oci.ValidPath(target) {
+		return fault.Newf(fault.Damaged, from.subject, "layout %q is no repository path", target).
+			Hint("it was not made by a mirroring tool")
+	}
+	if len(l.tags) == 0 {
+		archive := imp.begin(from.archive)
+		archive.Layouts = append(archive.Layouts, target)
+	}
+	for _, d := range l.tags {
+		if err := imp.own(from.subject, contract.Image{
+			Archive: from.archive, Path: target, Tag: d.tag(), Digest: d.Digest,
+			Phase:  imp.rules.Phase(target, d.tag()),
+			Source: sourceOf(d, target),
+			Reason: "imported from " + from.subject,
+		}); err != nil {
+			return err
+		}
+	}
+	maps.Copy(imp.graph, l.graph)
+	maps.Copy(imp.blobs, l.blobs)
 	return nil
 }
 
@@ -276,7 +304,7 @@ func sourceOf(d layoutDescriptor, path string) string {
 }
 
 // own gives a tag to the first archive that has it.
-func (imp *importer) own(im contract.Image) error {
+func (imp *importer) own(subject string, im contract.Image) error {
 	target := im.Path + ":" + im.Tag
 	owner, taken := imp.owners[target]
 	switch {
@@ -285,7 +313,7 @@ func (imp *importer) own(im contract.Image) error {
 	case owner.Digest == im.Digest:
 	case imp.rules.Yields(im.Archive) && !imp.rules.Yields(owner.Archive):
 	default:
-		return fault.Newf(fault.Damaged, im.Archive+tarSuffix, "%s is %s here, but %s in %s", target, im.Digest, owner.Digest, owner.Archive+tarSuffix).
+		return fault.Newf(fault.Damaged, subject, "%s is %s here, but %s in %s", target, im.Digest, owner.Digest, owner.Archive+tarSuffix).
 			Hint("import only one of the two archives")
 	}
 	return nil

@@ -32,6 +32,7 @@ func (plainRules) Phase(_, tag string) int { return len(tag) }
 func (plainRules) Discovery(path string) []contract.DiscoveryTag {
 	return []contract.DiscoveryTag{{Path: "found", Tag: "_" + strings.ReplaceAll(path, "/", "_"), Needs: path}}
 }
+func (plainRules) Archive(path string) string { return "at-" + strings.ReplaceAll(path, "/", "-") }
 func (plainRules) Yields(archive string) bool { return archive == "versions" }
 
 func headerOf(typeflag byte, name, link string) tar.Header {

@@ -151,35 +151,21 @@ func (w *writer) writeContent(ctx context.Context, archive io.Writer, e plannedE
 		_, err := archive.Write(e.data)
 		return err
 	}
-	blob, err := w.content.Open(e.digest)
-	if errors.Is(err, fault.NotFound) {
-		return fault.New(fault.Damaged, string(e.digest), err).Hint("run fetch again, it completes the store")
-	}
+	blob, err := openContent(w.content, e.digest)
 	if err != nil {
 		return err
 	}
 	defer blob.Close()
-	return w.copy(ctx, archive, store.Verified(blob, oci.Descriptor{Digest: e.digest, Size: e.size}), buf)
+	return copyHeard(ctx, archive, store.Verified(blob, oci.Descriptor{Digest: e.digest, Size: e.size}), buf, w.progress)
 }
 
-// copy is io.Copy that can be cancelled and is heard.
-func (w *writer) copy(ctx context.Context, dst io.Writer, src io.Reader, buf []byte) error {
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, readErr := src.Read(buf)
-		if _, err := dst.Write(buf[:n]); err != nil {
-			return err
-		}
-		w.progress.AddBytes(int64(n))
-		if errors.Is(readErr, io.EOF) {
-			return nil
-		}
-		if readErr != nil {
-			return readErr
-		}
+// openContent opens a blob that must be there.
+func openContent(content store.Reader, d oci.Digest) (store.Blob, error) {
+	blob, err := content.Open(d)
+	if errors.Is(err, fault.NotFound) {
+		return nil, fault.New(fault.Damaged, string(d), err).Hint("run fetch again, it completes the store")
 	}
+	return blob, err
 }
 
 // hashAndWrite does both at the same time: hashing would else cost as much as

@@ -25,10 +25,13 @@ func (s *PlanSpec) Validate() error { return s.Contents.Validate() }
 type StoreType string
 
 const (
-	// StoreLayout is a content store directory.
-	StoreLayout StoreType = "store"
+	// StoreDir is a content store directory.
+	StoreDir StoreType = "store"
 	// StoreArchives is a directory of archives, read in place.
 	StoreArchives StoreType = "archives"
+	// StoreLayouts is a directory of OCI image layouts, each at the path of
+	// its repository, read in place.
+	StoreLayouts StoreType = "layouts"
 )
 
 // InventorySpec is contents that are present and verified in a named place of
@@ -64,9 +67,9 @@ func (s *InventorySpec) Validate() error {
 		return fmt.Errorf("spec.store.path is empty")
 	}
 	switch s.Store.Type {
-	case StoreLayout:
+	case StoreDir, StoreLayouts:
 		if len(s.Store.Archives) > 0 {
-			return fmt.Errorf("spec.store.archives: a store has no archives")
+			return fmt.Errorf("spec.store.archives: a place of type %q has no archives", s.Store.Type)
 		}
 	case StoreArchives:
 		if err := validArchiveFiles("spec.store.archives", s.Store.Archives); err != nil {
@@ -78,9 +81,13 @@ func (s *InventorySpec) Validate() error {
 	return s.Contents.Validate()
 }
 
-// BundleSpec is the table of contents of a set of archive files. It is written
-// last: a directory without it is not a finished bundle.
+// BundleSpec is the table of contents of a set of archive files, or of a
+// directory of OCI image layouts. It is written last: a directory without it is
+// not a finished bundle.
 type BundleSpec struct {
+	// Layouts says that there are no archives: each repository path of the
+	// contents is an OCI image layout in the directory of the document.
+	Layouts bool `json:"layouts,omitempty"`
 	// Archives are the files, whole or in chunks.
 	Archives []ArchiveFiles `json:"archives"`
 	Contents Contents       `json:"contents"`
@@ -115,6 +122,12 @@ func (s *BundleSpec) Normalize() {
 
 // Validate checks that archives and contents agree.
 func (s *BundleSpec) Validate() error {
+	if s.Layouts {
+		if len(s.Archives) > 0 {
+			return fmt.Errorf("spec.archives: there are none beside layouts")
+		}
+		return s.Contents.Validate()
+	}
 	if err := validArchiveFiles("spec.archives", s.Archives); err != nil {
 		return err
 	}

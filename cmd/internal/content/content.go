@@ -1,4 +1,5 @@
-// Package content opens what an Inventory names: a store, or archives in place.
+// Package content opens what an Inventory names: a store, or archives or layouts in
+// place.
 package content
 
 import (
@@ -19,11 +20,15 @@ type Reader interface {
 	Close() error
 }
 
-// Open opens the content at loc for reading.
+// Open opens the content of an Inventory for reading.
 // Kinds: fault.Damaged where it is gone, Local, Cancelled.
-func Open(ctx context.Context, loc contract.StoreLocation) (Reader, error) {
-	if loc.Type == contract.StoreArchives {
+func Open(ctx context.Context, inventory *contract.InventorySpec) (Reader, error) {
+	loc := inventory.Store
+	switch loc.Type {
+	case contract.StoreArchives:
 		return bundle.Open(loc.Path, loc.Archives)
+	case contract.StoreLayouts:
+		return bundle.OpenLayouts(loc.Path, &inventory.Contents)
 	}
 	return store.OpenDir(ctx, loc.Path, store.Shared)
 }
@@ -39,7 +44,7 @@ func OpenStore(ctx context.Context, s *stage.Session, path string) (*store.Dir, 
 // CheckStore tells why a kept Inventory is not that of the store at path, or not
 // of use any more.
 func CheckStore(doc *contract.Inventory, path string, st store.Reader) error {
-	if doc.Spec.Store.Type != contract.StoreLayout || doc.Spec.Store.Path != path {
+	if doc.Spec.Store.Type != contract.StoreDir || doc.Spec.Store.Path != path {
 		return fmt.Errorf("it is of %s", doc.Spec.Store.Path)
 	}
 	for _, p := range doc.Spec.Contents.Parts() {
@@ -48,6 +53,23 @@ func CheckStore(doc *contract.Inventory, path string, st store.Reader) error {
 		}
 	}
 	return nil
+}
+
+// CheckPlace tells why a kept Inventory is not that of the archives or layouts in
+// dir, or not of use any more. Names and sizes are enough to believe a document
+// that was made when they were verified.
+func CheckPlace(doc *contract.Inventory, dir string) error {
+	switch {
+	case doc.Spec.Store.Path != dir:
+		return fmt.Errorf("it is of %s", doc.Spec.Store.Path)
+	case doc.Spec.Store.Type == contract.StoreArchives:
+		return CheckFiles(dir, doc.Spec.Store.Archives)
+	}
+	layouts, err := bundle.OpenLayouts(dir, &doc.Spec.Contents)
+	if err != nil {
+		return err
+	}
+	return layouts.Close()
 }
 
 // CheckFiles tells whether the files of archives are in dir with their sizes:
