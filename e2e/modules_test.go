@@ -14,15 +14,11 @@ import (
 	"testing"
 
 	"ferry/e2e/edition"
+	"ferry/e2e/servers"
 	"ferry/pkg/contract"
 	"ferry/pkg/oci"
 	"ferry/pkg/registry/registrytest"
 	"ferry/pkg/registry/wire"
-)
-
-const (
-	modulesUser     = "license-token"
-	modulesPassword = "hunter2"
 )
 
 // moduleSource writes a ModuleSource of host's modules, with further lines in
@@ -43,7 +39,7 @@ func moduleSource(t testing.TB, host string, lines ...string) string {
 // dockerCfg is the line with the login for host.
 func dockerCfg(host string) string {
 	encode := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
-	return "dockerCfg: " + encode(fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, encode(modulesUser+":"+modulesPassword)))
+	return "dockerCfg: " + encode(fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, encode(servers.User+":"+servers.Password)))
 }
 
 // modulesOf is what of an edition a ModuleSource carries: its modules, at the
@@ -67,7 +63,7 @@ func modulesOf(made *edition.Edition) (want map[string]oci.Digest, discovery []s
 // the certificate that it shows.
 func secureSource(t *testing.T, opts edition.Options) (host, ca string, made *edition.Edition) {
 	t.Helper()
-	reg := registrytest.New(registrytest.WithTokenAuth(registrytest.TokenAuth{User: modulesUser, Password: modulesPassword}))
+	reg := registrytest.New(registrytest.WithTokenAuth(registrytest.TokenAuth{User: servers.User, Password: servers.Password}))
 	server := httptest.NewUnstartedServer(reg)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are meant
 	server.StartTLS()
@@ -77,16 +73,22 @@ func secureSource(t *testing.T, opts edition.Options) (host, ca string, made *ed
 	return host, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})), made
 }
 
-// fill writes an edition to a registry that wants the login.
-func fill(t *testing.T, host string, opts edition.Options, how wire.Options) *edition.Edition {
+// loggedIn talks to a registry that wants the login.
+func loggedIn(t *testing.T, host string, how wire.Options) *wire.Client {
 	t.Helper()
-	how.Credentials = map[string]wire.Credential{host: {User: modulesUser, Password: modulesPassword}}
+	how.Credentials = map[string]wire.Credential{host: {User: servers.User, Password: servers.Password}}
 	c, err := wire.New(how)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	made, err := edition.Write(t.Context(), c, oci.Repository{Host: host, Path: ee}, opts)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// fill writes an edition to a registry that wants the login.
+func fill(t *testing.T, host string, opts edition.Options, how wire.Options) *edition.Edition {
+	t.Helper()
+	made, err := edition.Write(t.Context(), loggedIn(t, host, how), oci.Repository{Host: host, Path: ee}, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +123,7 @@ func TestModuleSourceChain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(text), modulesPassword) != (filepath.Base(path) == "connection.json") {
+		if strings.Contains(string(text), servers.Password) != (filepath.Base(path) == "connection.json") {
 			t.Errorf("%s: the password is where it should not be, or is not where it should", path)
 		}
 	}
@@ -146,12 +148,12 @@ func TestModuleSourceRefusals(t *testing.T) {
 		{"misspelt", []string{certificate, "dockercfg: x"}, 64, "spec.registry.dockercfg"},
 	} {
 		cmd := program(t, "ferry-discover", "modules", moduleSource(t, host, tc.lines...), "--retries=0")
-		cmd.Env = append(cmd.Env, "D8_MIRROR_SOURCE_LOGIN="+modulesUser, "D8_MIRROR_SOURCE_PASSWORD="+modulesPassword)
+		cmd.Env = append(cmd.Env, "D8_MIRROR_SOURCE_LOGIN="+servers.User, "D8_MIRROR_SOURCE_PASSWORD="+servers.Password)
 		r := finish(t, cmd)
 		if r.code != tc.code || r.stdout != "" || !strings.Contains(r.stderr, tc.words) {
 			t.Errorf("%s: exit status %d, want %d with %q\n%s", tc.name, r.code, tc.code, tc.words, r.stderr)
 		}
-		if strings.Contains(r.stderr, modulesPassword) {
+		if strings.Contains(r.stderr, servers.Password) {
 			t.Errorf("%s: the password is on stderr", tc.name)
 		}
 	}

@@ -21,8 +21,9 @@ import (
 )
 
 type flags struct {
-	Paths []string `arg:"" name:"path" help:"The directory of a bundle, or of OCI image layouts, or single archives or chunks of one directory."`
-	To    string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it archives and layouts are read where they lie."`
+	Paths   []string `arg:"" name:"path" help:"The directory of a bundle, or of OCI image layouts, or single archives or chunks of one directory."`
+	Modules bool     `help:"Refuse anything but a directory of modules, as mirror-modules writes it: each entry is a module, and its name becomes a tag of the target."`
+	To      string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it archives and layouts are read where they lie."`
 }
 
 const description = `
@@ -119,17 +120,22 @@ func describe(place contract.StoreLocation, contents contract.Contents) string {
 func (f *flags) source() (*source, error) {
 	dir, found, err := bundle.Find(f.Paths)
 	if dir == "" || !slices.ContainsFunc(f.Paths, isDir) {
-		return imported(dir, found, err) // single archives, of whatever bundle
+		return f.imported(dir, found, err) // single archives, of whatever bundle
 	}
 	doc, text, docErr := bundle.ReadDocument(dir)
 	if fault.KindOf(docErr) == fault.NotFound {
 		if len(found) == 0 {
-			return importedLayouts(dir, err)
+			return f.importedLayouts(dir, err)
 		}
-		return imported(dir, found, err)
+		return f.imported(dir, found, err)
 	}
 	if docErr != nil {
 		return nil, docErr
+	}
+	if f.Modules {
+		if err := deckhouse.CheckModules(&doc.Spec.Contents); err != nil {
+			return nil, err
+		}
 	}
 	return ours(dir, doc, text)
 }
@@ -157,9 +163,13 @@ func isDir(path string) bool {
 
 const withoutDocument = ": without a " + bundle.DocumentName + " they say themselves what they hold"
 
-func imported(dir string, found []bundle.Set, err error) (*source, error) {
+func (f *flags) imported(dir string, found []bundle.Set, err error) (*source, error) {
 	if err != nil {
 		return nil, err
+	}
+	if f.Modules {
+		return nil, fault.Newf(fault.Usage, dir, "there are archives of d8, and a directory of modules is wanted").
+			Hint("ferry-push publishes them")
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
@@ -178,7 +188,7 @@ func imported(dir string, found []bundle.Set, err error) (*source, error) {
 
 // importedLayouts looks for layouts in a directory without archives; noArchives
 // is the answer where there are none either.
-func importedLayouts(dir string, noArchives error) (*source, error) {
+func (f *flags) importedLayouts(dir string, noArchives error) (*source, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -190,10 +200,16 @@ func importedLayouts(dir string, noArchives error) (*source, error) {
 	if len(tree.Paths()) == 0 {
 		return nil, noArchives
 	}
+	rules := deckhouse.ImportedLayouts(tree.Paths())
+	if f.Modules {
+		if rules, err = deckhouse.ImportedModules(tree.Paths()); err != nil {
+			return nil, err
+		}
+	}
 	return &source{dir, nil, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
 		s.Log.Info("there are no archives, but OCI image layouts" + withoutDocument)
 		place := contract.StoreLocation{Type: contract.StoreLayouts, Path: dir}
-		contents, err := bundle.ImportLayouts(ctx, tree, deckhouse.ImportedLayouts(tree.Paths()), s.Progress)
+		contents, err := bundle.ImportLayouts(ctx, tree, rules, s.Progress)
 		if err != nil {
 			return place, contract.Contents{}, err
 		}

@@ -179,3 +179,38 @@ func linksBelowModules(links []contract.Link) []contract.Link {
 func belowModules(path string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(path, Modules.many), "/")
 }
+
+// ImportedModules are the rules for a directory that must hold modules alone, at
+// whose layouts' paths it looks: each layout lies in the directory of a module,
+// which is a layout itself (S8.4). Where the caller knows what must be there,
+// nothing is guessed as by ImportedLayouts: one module without releases would
+// hide the names of all.
+// Kind: fault.Usage.
+func ImportedModules(paths []string) (Imported, error) {
+	for _, path := range paths {
+		if path == "" || !slices.Contains(paths, firstSegment(path)) {
+			return Imported{}, noModules(path)
+		}
+	}
+	return Imported{modulesAlone: true}, nil
+}
+
+// CheckModules refuses a Bundle of something else than modules alone: its tags
+// would land where nobody looks for them. Kind: fault.Usage.
+func CheckModules(c *contract.Contents) error {
+	for _, im := range c.Images {
+		announces := func(d contract.DiscoveryTag) bool { return d.Path == "" && d.Tag == firstSegment(im.Path) }
+		if !slices.ContainsFunc(c.Discovery, announces) {
+			return noModules(im.Path)
+		}
+	}
+	return nil
+}
+
+func noModules(path string) error {
+	if path == "" {
+		path = "." // the directory itself
+	}
+	return fault.Newf(fault.Usage, path, "this is not what a directory of modules holds").
+		Hint("name the directory whose entries are modules; bundles of an edition are published by ferry-push")
+}

@@ -49,6 +49,11 @@ func TestModuleSourceSelection(t *testing.T) {
 				}
 				discovery = append(discovery, d.Path+":"+d.Tag)
 			}
+			for _, im := range spec.Images { // S5.2: no channel without its version
+				if (im.Phase == contract.PhaseChannel) != (im.Needs != "") {
+					t.Errorf("%s:%s needs %q", im.Path, im.Tag, im.Needs)
+				}
+			}
 			want := []string{tc.console, tc.release, tc.virtualization, tc.discovery}
 			got := []string{at(spec, "console"), at(spec, "console/release"), at(spec, "virtualization"), strings.Join(discovery, " ")}
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -168,6 +173,65 @@ func TestModuleSourceScope(t *testing.T) {
 		}
 		if s.Platform() || s.Family(Packages) || !s.Family(Modules) {
 			t.Errorf("%q: something beside the modules is looked at", filter)
+		}
+	}
+}
+
+// S8.4, S8.5: a directory that must hold modules alone does, or is refused; one
+// module without releases hides nothing.
+func TestImportedModules(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		paths []string
+		want  *fault.Kind
+	}{
+		{"modules", []string{"console", "console/release", "console/extra/x", "virtualization", "virtualization/release"}, nil},
+		{"one without releases", []string{"console", "console/release", "old"}, nil},
+		{"an edition's root", []string{"", "install", "install/release"}, fault.Usage},
+		{"modules of an edition", []string{"modules/console", "modules/console/release"}, fault.Usage},
+		{"a module's own directory", []string{"", "release"}, fault.Usage},
+		{"a database", []string{"console", "security/trivy-db"}, fault.Usage},
+	} {
+		rules, err := ImportedModules(tc.paths)
+		if fault.KindOf(err) != tc.want {
+			t.Errorf("%s: got %v, want %v", tc.name, err, tc.want)
+		}
+		if err != nil {
+			continue
+		}
+		for _, path := range tc.paths {
+			name, _, _ := strings.Cut(path, "/")
+			want := []contract.DiscoveryTag{{Path: "", Tag: name, Phase: contract.PhaseDiscovery, Needs: name}}
+			if diff := cmp.Diff(want, rules.Discovery(path)); diff != "" {
+				t.Errorf("%s: %s (-want +got):\n%s", tc.name, path, diff)
+			}
+		}
+	}
+}
+
+// S8.5: what is in a Bundle is announced at the root, or it is no Bundle of
+// modules alone.
+func TestCheckModules(t *testing.T) {
+	bundle := func(paths ...string) *contract.Contents {
+		c := &contract.Contents{Discovery: []contract.DiscoveryTag{{Tag: "console"}, {Path: "modules", Tag: "virtualization"}}}
+		for _, p := range paths {
+			c.Images = append(c.Images, contract.Image{Path: p})
+		}
+		return c
+	}
+	for _, tc := range []struct {
+		paths []string
+		want  *fault.Kind
+	}{
+		{nil, nil},
+		{[]string{"console", "console/release", "console/extra/x"}, nil},
+		{[]string{"console", ""}, fault.Usage},
+		{[]string{"console", "install"}, fault.Usage},
+		{[]string{"modules/virtualization"}, fault.Usage},
+		{[]string{"virtualization"}, fault.Usage},
+	} {
+		if err := CheckModules(bundle(tc.paths...)); fault.KindOf(err) != tc.want {
+			t.Errorf("%q: got %v, want %v", tc.paths, err, tc.want)
 		}
 	}
 }
