@@ -49,7 +49,8 @@ func TestChain(t *testing.T) {
 func TestStagesFromFiles(t *testing.T) {
 	src, made := source(t, edition.Tiny())
 	target := registrytest.Start(t, registrytest.New())
-	r := shell(t, t.TempDir(), `
+	dir := t.TempDir()
+	r := shell(t, dir, `
 		ferry-discover deckhouse --source "$SOURCE/deckhouse/ee" --insecure -o catalog.json
 		ferry-select -i catalog.json -o selection.json
 		ferry-fetch -i selection.json --store store --insecure --plan -o plan.json
@@ -66,6 +67,19 @@ func TestStagesFromFiles(t *testing.T) {
 		t.Fatalf("exit status %d\n%s", r.code, r.stderr)
 	}
 	assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
+
+	// S1.5.5, S5.4.7: the Plan is what is fetched, read once for both.
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	plan, inventory := decode[contract.PlanSpec](t, read("plan.json")), decode[contract.InventorySpec](t, read("inventory.json"))
+	if diff := cmp.Diff(plan.Spec.Contents, inventory.Spec.Contents); diff != "" {
+		t.Errorf("Plan and Inventory differ (-planned +fetched):\n%s", diff)
+	}
 }
 
 // fetch | publish mirrors from registry to registry without an archive.

@@ -165,7 +165,8 @@ func TestPackKilled(t *testing.T) {
 	}
 }
 
-// publish killed at some points runs again and ends complete.
+// publish killed at some points runs again and ends complete, with nothing of
+// the killed run besides (S9 row 88).
 func TestPublishKilled(t *testing.T) {
 	src, made := source(t, edition.Default())
 	inventory := fetched(t, src.Host, t.TempDir())

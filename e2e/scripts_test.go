@@ -60,6 +60,7 @@ func TestPullRefusesFlags(t *testing.T) {
 	for _, flags := range [][]string{
 		{"--include-plugin", "x"}, {"--deckhouse-cli-tag", "v1"},
 		{"--proxy-registry"}, {"--gost-digest"}, {"--dry-run"}, {"--verbose-summary=true"},
+		{"--release", "v1"}, {"--min-version", "v1"}, // S2.2.2
 		{"--no-such-flag"}, {"--source"}, {"--force=perhaps"}, {"another-directory"},
 	} {
 		disk := t.TempDir()
@@ -261,4 +262,21 @@ func TestPullTerminated(t *testing.T) {
 		t.Error("a stage still runs")
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
+}
+
+// S7.5.3, S9 row 89: what a directory is called, and where it lies, means
+// nothing.
+func TestPushFromAnOddDirectory(t *testing.T) {
+	src, made := source(t, edition.Tiny())
+	target := registrytest.Start(t, registrytest.New())
+	dir := t.TempDir()
+	r := shell(t, dir, `
+		ferry-pull module-mod-00/module-x --source "$SOURCE/deckhouse/ee" --insecure
+		cd module-mod-00
+		ferry-push module-x "$TARGET/mirror" --insecure --tmp-dir ./module-tmp/ >/dev/null
+	`, "SOURCE="+src.Host, "TARGET="+target.Host)
+	if r.code != 0 {
+		t.Fatalf("exit status %d\n%s", r.code, r.stderr)
+	}
+	assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
 }

@@ -23,6 +23,7 @@ type flags struct {
 	Store  string `required:"" placeholder:"DIR" help:"Keep content in DIR, a cache that serves many runs."`
 	Plan   bool   `xor:"plan" help:"Write the Plan, the exact list of images and blobs with their sizes. Nothing is downloaded but manifests, and the layers that name further images."`
 	Verify bool   `help:"Hash everything that the store has before believing it, and fetch anew what is damaged and needed."`
+	Since  string `placeholder:"FILE" help:"Make an update: leave out what stands at the target already, by FILE, the bundle.json of an earlier bundle or the Receipt of a publish. ferry-publish refuses the update where that is not so."`
 	Prune  bool   `xor:"plan" help:"When all is fetched, remove from the store what this run did not need."`
 	connect.SourceFlags
 }
@@ -34,6 +35,10 @@ Reads a Selection, follows what its images name, and downloads every distinct bl
     ferry-fetch -i plan.json --store /var/ferry -o inventory.json
 
 A Plan is locked by digest: fetching it later brings exactly that, or fails.
+
+    ferry-fetch -i selection.json --store /var/ferry --since january/bundle.json | ferry-pack february
+
+An update holds the images that are new or moved since then, each with all of its layers.
 `
 
 func main() {
@@ -59,7 +64,18 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
-	inputs, err := stage.InputsOf(nil, in)
+	documents := []*stage.Input{in}
+	if f.Since != "" {
+		earlier, err := s.Text(ctx, f.Since, "Bundle or Receipt")
+		if err != nil {
+			return err
+		}
+		if j.standing, err = standing(*earlier); err != nil {
+			return err
+		}
+		documents = append(documents, earlier)
+	}
+	inputs, err := stage.InputsOf(nil, documents...)
 	if err != nil {
 		return err
 	}
@@ -134,8 +150,25 @@ func (f *flags) prune(ctx context.Context, s *stage.Session, st *store.Dir, cont
 type job struct {
 	selection *contract.SelectionSpec
 	contents  contract.Contents
-	host      string // of all sources, "" for several
+	host      string                // of all sources, "" for several
+	standing  map[string]oci.Digest // at the target already, nil unless --since is given
 	store     *store.Dir
+}
+
+// standing is what the target has when the earlier document is true.
+func standing(in stage.Input) (map[string]oci.Digest, error) {
+	if kind, _ := in.Kind(); kind == contract.KindReceipt {
+		receipt, err := stage.Decode[contract.ReceiptSpec](in)
+		if err != nil {
+			return nil, err
+		}
+		return receipt.Spec.Standing(), nil
+	}
+	earlier, err := stage.Decode[contract.BundleSpec](in)
+	if err != nil {
+		return nil, err
+	}
+	return earlier.Spec.Standing(), nil
 }
 
 func (f *flags) read(in *stage.Input) (*job, error) {
@@ -194,8 +227,15 @@ func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job) (contract.C
 	}
 	defer client.Close()
 	contents, err := f.contents(ctx, s, j, client)
-	if err != nil || f.Plan {
+	if err != nil {
 		return contents, err
+	}
+	if j.standing != nil {
+		contents.LeaveOut(j.standing)
+		s.Log.Info(fmt.Sprintf("the update has %d images; %d stand at the target already", len(contents.Images), len(contents.Assumed)))
+	}
+	if f.Plan {
+		return contents, nil
 	}
 	downloader := transfer.Downloader{
 		Source: client, Store: j.store, Parallel: f.Parallel, Retry: f.Retry(),

@@ -26,6 +26,9 @@ type Contents struct {
 	Discovery []DiscoveryTag `json:"discovery"`
 	// Skipped are optional images that the source definitely does not have.
 	Skipped []Skipped `json:"skipped"`
+	// Assumed are the tags that an update leaves out: they must stand at the
+	// target before anything of it is published (S6.11).
+	Assumed []Assumed `json:"assumed,omitempty"`
 }
 
 // Image is a tag at the target.
@@ -71,6 +74,13 @@ type Skipped struct {
 	Reason string `json:"reason"`
 }
 
+// Assumed is a tag that stands at the target already.
+type Assumed struct {
+	Path   string     `json:"path"`
+	Tag    string     `json:"tag"`
+	Digest oci.Digest `json:"digest"`
+}
+
 // Normalize sorts all lists.
 func (c *Contents) Normalize() {
 	c.Archives = sortedArchives(c.Archives)
@@ -88,6 +98,11 @@ func (c *Contents) Normalize() {
 	c.Skipped = sortedBy(c.Skipped, func(a, b Skipped) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Source, b.Source))
 	})
+	if c.Assumed != nil {
+		c.Assumed = sortedBy(c.Assumed, func(a, b Assumed) int {
+			return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag))
+		})
+	}
 }
 
 // Validate checks names, and that the set is closed: every digest that an image
@@ -135,7 +150,28 @@ func (c *Contents) Validate() error {
 			return fmt.Errorf("contents: %s is described, but no image needs it", d)
 		}
 	}
+	if err := c.validAssumed(owner); err != nil {
+		return err
+	}
 	return validDiscovery(c.Discovery, owner)
+}
+
+func (c *Contents) validAssumed(owner map[string]string) error {
+	for i, a := range c.Assumed {
+		where := fmt.Sprintf("contents.assumed[%d]", i)
+		if err := validTarget(a.Path, a.Tag); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
+		}
+		if !a.Digest.Valid() {
+			return fmt.Errorf("%s: %q is not a sha256 digest", where, a.Digest)
+		}
+		target := a.Path + ":" + a.Tag
+		if _, ok := owner[target]; ok {
+			return fmt.Errorf("%s: tag %s stands twice", where, target)
+		}
+		owner[target] = "assumed"
+	}
+	return nil
 }
 
 // Part is a manifest or blob of Contents.
@@ -281,4 +317,32 @@ func (c *Contents) PruneEmpty() {
 			return im.Path == d.Needs || strings.HasPrefix(im.Path, d.Needs+"/")
 		})
 	})
+}
+
+// LeaveOut makes the contents an update: images whose tag stands at the target
+// already, by standing ("PATH:TAG" to digest), are assumed instead of carried,
+// with all that nothing else needs (S6.11).
+func (c *Contents) LeaveOut(standing map[string]oci.Digest) {
+	graph := c.Graph()
+	var kept []Image
+	var roots []oci.Digest
+	for _, im := range c.Images {
+		if standing[im.Path+":"+im.Tag] == im.Digest {
+			c.Assumed = append(c.Assumed, Assumed{im.Path, im.Tag, im.Digest})
+			continue
+		}
+		kept, roots = append(kept, im), append(roots, im.Digest)
+	}
+	manifests, blobs := graph.Closure(roots...)
+	c.Images, c.Manifests = kept, make([]Manifest, len(manifests))
+	for i, m := range manifests {
+		c.Manifests[i] = *m
+	}
+	needed := make(map[oci.Digest]bool, len(blobs))
+	for _, d := range blobs {
+		needed[d] = true
+	}
+	c.Blobs = slices.DeleteFunc(c.Blobs, func(b Blob) bool { return !needed[b.Digest] })
+	c.PruneEmpty()
+	c.Normalize()
 }

@@ -54,3 +54,70 @@ func TestPruneEmpty(t *testing.T) {
 		t.Errorf("discovery is %v, want the tag of a alone", c.Discovery)
 	}
 }
+
+// S6.11: an update holds what is new or moved, whole, and names the rest.
+func TestLeaveOut(t *testing.T) {
+	digest := func(s string) oci.Digest { return oci.DigestOf([]byte(s)) }
+	manifest := func(name string, blobs ...string) Manifest {
+		m := Manifest{Digest: digest(name), MediaType: oci.MediaTypeManifest, Size: 1}
+		for _, b := range blobs {
+			m.References = append(m.References, digest(b))
+		}
+		return m
+	}
+	c := Contents{
+		Vendor:   "v",
+		Archives: []Archive{{Name: "a"}, {Name: "b"}},
+		Images: []Image{
+			{Archive: "a", Path: "p", Tag: "v1", Digest: digest("one")},
+			{Archive: "a", Path: "p", Tag: "v2", Digest: digest("two")},
+			{Archive: "a", Path: "p", Tag: "stable", Digest: digest("two")},
+			{Archive: "b", Path: "q", Tag: "v1", Digest: digest("one")},
+		},
+		Manifests: []Manifest{manifest("one", "shared", "old"), manifest("two", "shared", "new")},
+		Blobs:     []Blob{{Digest: digest("shared"), Size: 1}, {Digest: digest("old"), Size: 1}, {Digest: digest("new"), Size: 1}},
+		Discovery: []DiscoveryTag{{Path: "d", Tag: "p", Needs: "p"}, {Path: "d", Tag: "q", Needs: "q"}},
+	}
+	earlier := BundleSpec{Contents: Contents{
+		Images:  []Image{{Path: "p", Tag: "v1", Digest: digest("one")}, {Path: "p", Tag: "stable", Digest: digest("one")}},
+		Assumed: []Assumed{{Path: "q", Tag: "v1", Digest: digest("one")}},
+	}}
+	c.LeaveOut(earlier.Standing())
+	want := Contents{
+		Vendor:   "v",
+		Archives: []Archive{{Name: "a", Layouts: []string{}}},
+		Images: []Image{
+			{Archive: "a", Path: "p", Tag: "stable", Digest: digest("two")},
+			{Archive: "a", Path: "p", Tag: "v2", Digest: digest("two")},
+		},
+		Manifests: []Manifest{manifest("two", "shared", "new")},
+		Blobs:     []Blob{{Digest: digest("shared"), Size: 1}, {Digest: digest("new"), Size: 1}},
+		Discovery: []DiscoveryTag{{Path: "d", Tag: "p", Needs: "p"}},
+		Assumed:   []Assumed{{"p", "v1", digest("one")}, {"q", "v1", digest("one")}},
+	}
+	want.Normalize()
+	if diff := cmp.Diff(want.Assumed, c.Assumed); diff != "" {
+		t.Errorf("assumed (-want +got):\n%s", diff)
+	}
+	want.Skipped, c.Skipped = nil, nil
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a Receipt says of repositories outside of its target fits no path.
+func TestReceiptStanding(t *testing.T) {
+	d := oci.DigestOf(nil)
+	r := ReceiptSpec{Target: "h/mirror/ee", Tags: []ReceiptTag{
+		{Repository: "h/mirror/ee", Tag: "v1", Digest: d},
+		{Repository: "h/mirror/ee/install", Tag: "v1", Digest: d},
+		{Repository: "h/mirror/eexx", Tag: "v1", Digest: d},
+		{Repository: "h/mirror/installer", Tag: "latest", Digest: d},
+	}}
+	if diff := cmp.Diff(map[string]oci.Digest{":v1": d, "install:v1": d}, r.Standing()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -3,6 +3,7 @@ package contract
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"ferry/pkg/oci"
 )
@@ -146,6 +147,19 @@ func (s *BundleSpec) Validate() error {
 	return s.Contents.Validate()
 }
 
+// Standing returns what stands at the target when the bundle is published:
+// digest by "PATH:TAG".
+func (s *BundleSpec) Standing() map[string]oci.Digest {
+	standing := map[string]oci.Digest{}
+	for _, im := range s.Contents.Images {
+		standing[im.Path+":"+im.Tag] = im.Digest
+	}
+	for _, a := range s.Contents.Assumed {
+		standing[a.Path+":"+a.Tag] = a.Digest
+	}
+	return standing
+}
+
 func sortedArchiveFiles(list []ArchiveFiles) []ArchiveFiles {
 	return sortedBy(list, func(a, b ArchiveFiles) int { return cmp.Compare(a.Name, b.Name) })
 }
@@ -205,6 +219,17 @@ type ReceiptTag struct {
 	Size      int64      `json:"size"`
 	// Discovery marks a discovery tag with the placeholder image.
 	Discovery bool `json:"discovery,omitempty"`
+}
+
+// Standing returns what stands below the target: digest by "PATH:TAG".
+func (s *ReceiptSpec) Standing() map[string]oci.Digest {
+	standing := map[string]oci.Digest{}
+	for _, t := range s.Tags {
+		if path, ok := strings.CutPrefix(t.Repository+"/", s.Target+"/"); ok {
+			standing[strings.TrimSuffix(path, "/")+":"+t.Tag] = t.Digest
+		}
+	}
+	return standing
 }
 
 // Kind is KindReceipt.

@@ -198,3 +198,39 @@ func TestSelectRefusesForeignCatalogs(t *testing.T) {
 		}
 	}
 }
+
+// S1.3.2: six words and no others are channels.
+func TestIsChannel(t *testing.T) {
+	for _, name := range strings.Fields("alpha beta early-access stable rock-solid lts") {
+		if !IsChannel(name) {
+			t.Errorf("%s is no channel", name)
+		}
+	}
+	for _, name := range strings.Fields("Stable EarlyAccess rocksolid LTS latest v1.0.0 stable-1") {
+		if IsChannel(name) {
+			t.Errorf("%s is a channel", name)
+		}
+	}
+}
+
+// S3.4.5: the order of what the source answered shapes nothing.
+func TestSelectIsSorted(t *testing.T) {
+	policy := Policy{IncludeModules: []string{"console@^1.40.0"}, NoSecurityDB: true, NoInstaller: true}
+	cat := platformCatalog(fiveChannels, fiveTags).addOn(Modules, "console", consoleChannels, consoleTags)
+	want, _, err := Select(cat.CatalogSpec, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(cat.Repositories)
+	slices.Reverse(cat.CatalogSpec.Channels)
+	for _, r := range cat.Repositories {
+		slices.Reverse(r.Tags)
+	}
+	got, _, err := Select(cat.CatalogSpec, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-in order +reversed):\n%s", diff)
+	}
+}

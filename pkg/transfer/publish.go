@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -98,8 +99,13 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	if err != nil {
 		return contract.ReceiptSpec{}, Published{}, err
 	}
-	run.figures.Tags = int64(len(tasks))
 	p.Progress.Phase("comparing tags")
+	assumed := p.assumed(c)
+	if err := run.expect(ctx, assumed); err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	run.figures.Tags = int64(len(tasks) + len(assumed))
+	p.Progress.AddImages(int64(len(assumed)))
 	missing, err := run.missing(ctx, tasks)
 	if err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
@@ -119,7 +125,7 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.Phase("reading back")
-	receipt, err := run.readBack(ctx, tasks)
+	receipt, err := run.readBack(ctx, append(tasks, assumed...))
 	receipt.Skipped = c.Skipped
 	return receipt, run.figures, err
 }
@@ -153,6 +159,30 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 		}
 	}
 	return tasks, nil
+}
+
+// assumed lists the tags that an update takes for granted.
+func (p *Publisher) assumed(c *contract.Contents) []tagTask {
+	var tasks []tagTask
+	for _, a := range c.Assumed {
+		tasks = append(tasks, tagTask{ref: p.repository(a.Path).WithTag(a.Tag), digest: a.Digest})
+	}
+	return tasks
+}
+
+// expect refuses an update to something that the target does not have, before
+// the first write: it would announce versions without their images (S6.11).
+func (p *publishing) expect(ctx context.Context, assumed []tagTask) error {
+	missing, err := p.missing(ctx, assumed)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range missing {
+		errs = append(errs, fault.Newf(fault.Policy, t.ref.String(), "the content is an update that takes for granted that this tag is %s, and it is not", t.digest).
+			Hint("publish the bundles before it first, or fetch without --since"))
+	}
+	return errors.Join(errs...)
 }
 
 // repository is where path lands at the target.

@@ -861,3 +861,38 @@ func TestDownloadCountsManifests(t *testing.T) {
 		t.Errorf("%d bytes were counted, %d missing, %d in all; want all three equal", got, figures.MissingBytes, figures.Bytes)
 	}
 }
+
+// S5.3.3: one blob that does not move keeps no other from coming.
+func TestDownloadsInParallel(t *testing.T) {
+	b := newBench(t)
+	sel := contract.SelectionSpec{Vendor: "test", Archives: []contract.Archive{{Name: "images"}}}
+	for i := range 6 {
+		tag := fmt.Sprintf("v%d", i)
+		b.src.PutImage("a", tag, layer("n", tag))
+		sel.Images = append(sel.Images, contract.SelectedImage{Source: b.ref("a", tag), Archive: "images", Path: "a", Tag: tag, Reason: "r"})
+	}
+	st := b.open()
+	defer st.Close()
+	c, err := b.close(st, sel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.src.Reset()
+	b.src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Digest: oci.DigestOf(layer("n", "v0")), Stall: true})
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.download(st, &c, progress.None())
+		done <- err
+	}()
+	for b.src.Count(registrytest.KindBlob, "GET") < len(c.Blobs) {
+		select {
+		case err := <-done:
+			t.Fatalf("the download ended beside a blob that stalls: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	b.src.Release()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
