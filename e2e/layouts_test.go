@@ -56,7 +56,7 @@ func TestLayoutsFlags(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	dir := filepath.Join(t.TempDir(), "tree")
 	inventory := fetched(t, src.Host, t.TempDir())
-	for _, flag := range []string{"--chunk-size=1GB"} {
+	for _, flag := range []string{"--chunk-size=1GB", "--gost-digest"} {
 		if r := try(t, inventory, "ferry-pack", dir, "--layouts", flag); r.code != 64 {
 			t.Errorf("%s: exit status %d, want 64\n%s", flag, r.code, r.stderr)
 		}

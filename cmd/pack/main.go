@@ -19,6 +19,7 @@ type flags struct {
 	Dir       string    `arg:"" help:"The directory for the archives or layouts; made if it is missing."`
 	Layouts   bool      `help:"Write no archives but OCI image layouts: each repository is one, in the directory DIR/PATH."`
 	ChunkSize chunkSize `placeholder:"SIZE" help:"Cut archives into files of at most SIZE: 4GiB, 4.7GB, 650MiB, or a plain number of gigabytes (10^9 bytes), as in d8. 0 does not cut."`
+	Gost      bool      `name:"gost-digest" help:"Write a file NAME.gostsum beside each file NAME: its hash by GOST R 34.11-2012, 256 bits, as 64 hex digits."`
 	Force     bool      `help:"Replace the archives or layouts of another bundle that are in the directory."`
 	Parallel  int       `default:"2" placeholder:"N" help:"Write at most ${default} archives, or blobs of layouts, at a time."`
 }
@@ -59,8 +60,8 @@ func main() {
 
 // Validate is called by the flag library.
 func (f *flags) Validate() error {
-	if f.Layouts && f.ChunkSize != 0 {
-		return errors.New("--chunk-size cuts archives, and with --layouts there are none; leave one of them out")
+	if f.Layouts && (f.ChunkSize != 0 || f.Gost) {
+		return errors.New("--chunk-size and --gost-digest are for archives, and with --layouts there are none; leave one of them out")
 	}
 	return nil
 }
@@ -107,7 +108,8 @@ func (f *flags) inputs(inventory *contract.Inventory) ([]contract.Input, error) 
 	options, err := stage.InputsOf(struct {
 		ChunkSize chunkSize
 		Layouts   bool `json:",omitempty"`
-	}{f.ChunkSize, f.Layouts})
+		Gost      bool `json:",omitempty"`
+	}{f.ChunkSize, f.Layouts, f.Gost})
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +117,9 @@ func (f *flags) inputs(inventory *contract.Inventory) ([]contract.Input, error) 
 }
 
 func (f *flags) options(s *stage.Session) bundle.Options {
-	return bundle.Options{ChunkSize: int64(f.ChunkSize), Force: f.Force, Parallel: f.Parallel, Progress: s.Progress}
+	return bundle.Options{
+		ChunkSize: int64(f.ChunkSize), Gost: f.Gost, Force: f.Force, Parallel: f.Parallel, Progress: s.Progress,
+	}
 }
 
 func (f *flags) write(

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -97,6 +98,9 @@ func readIfThere(path string) ([]byte, error) {
 func (j *journal) set(name string, r record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if reflect.DeepEqual(j.records[name], r) {
+		return nil
+	}
 	j.records[name] = r
 	return j.save()
 }
@@ -149,6 +153,19 @@ func refuseStale(dir string, stale []string) error {
 		Hint("choose an empty directory, or replace the bundle with --force")
 }
 
+// archivesThere lists all archives of the directory, and the sums of ours.
+func (j *journal) archivesThere() (archives, sums []string, err error) {
+	if archives, err = archiveFilesIn(j.dir); err != nil {
+		return nil, nil, err
+	}
+	sums, err = gostFilesIn(j.dir)
+	return archives, slices.DeleteFunc(sums, func(name string) bool {
+		archive, _, _ := archiveOf(strings.TrimSuffix(name, gostSuffix))
+		_, ours := j.records[archive]
+		return !ours
+	}), err
+}
+
 // layoutsThere lists the files of an earlier bundle's layouts that exist,
 // index.json first: a layout that loses its blobs must not look whole.
 func (j *journal) layoutsThere() ([]string, error) {
@@ -180,14 +197,20 @@ func (j *journal) inTheWay(plans []*archivePlan) (stale, foreign []string, err e
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, name := range names {
-		archive, _, _ := archiveOf(name)
+	sums, err := gostFilesIn(j.dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range append(names, sums...) {
+		file, isSum := strings.CutSuffix(name, gostSuffix)
+		archive, _, _ := archiveOf(file)
 		known, ours := j.records[archive]
 		p := planned[archive]
 		switch {
-		case p != nil && ours && known.MadeFrom == p.madeFrom && p.hasFile(name):
+		case p != nil && ours && known.MadeFrom == p.madeFrom && p.hasFile(file):
 		case p != nil || ours:
 			stale = append(stale, name)
+		case isSum: // nobody reads it
 		default:
 			foreign = append(foreign, name)
 		}
@@ -245,7 +268,11 @@ func (p *archivePlan) sameFiles(have contract.ArchiveFiles) bool {
 
 // finished returns the archive if an earlier run finished it and every byte is
 // still what it was. If not, wasted is told how many bytes were read for it.
-func (j *journal) finished(ctx context.Context, p *archivePlan, progress Progress, wasted func(bytes int64)) (contract.ArchiveFiles, bool, error) {
+// GOST sums, if they are wanted, are those of the bytes read now: the earlier run
+// may have made none.
+func (j *journal) finished(
+	ctx context.Context, p *archivePlan, gost bool, progress Progress, wasted func(bytes int64),
+) (contract.ArchiveFiles, bool, error) {
 	j.mu.Lock()
 	known := j.records[p.name].Archive
 	j.mu.Unlock()
@@ -264,17 +291,22 @@ func (j *journal) finished(ctx context.Context, p *archivePlan, progress Progres
 	if files.size != p.size {
 		return known, false, nil
 	}
-	stream := readAhead(ctx, p.name, files, progress)
+	stream := readAhead(ctx, p.name, files, gost, progress)
 	defer stream.Close()
 	got, err := stream.Finish()
 	if err != nil {
 		return known, false, err
 	}
-	same := got.Digest == known.Digest && slices.Equal(got.Files, known.Files)
+	same := got.Digest == known.Digest && slices.EqualFunc(got.Files, known.Files, sameContent)
 	if !same {
 		wasted(files.size)
 	}
-	return known, same, nil
+	return got, same, nil
+}
+
+// sameContent leaves the GOST sum out: the digest says it all.
+func sameContent(a, b contract.File) bool {
+	return a.Name == b.Name && a.Size == b.Size && a.Digest == b.Digest
 }
 
 // Finish completes a directory after [Write]: it writes the encoded Bundle

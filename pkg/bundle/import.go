@@ -44,8 +44,8 @@ type Set struct {
 // Find finds archives by the rules of S7.1: paths are a directory, files of one
 // directory, or both; any chunk stands for its whole set, and a whole archive
 // stands before chunks of the same name. All gaps between chunks are named at
-// once. The archives are sorted by name. dir is told beside an error too, where
-// it is known.
+// once, and all files of which only the GOST sum is there. The archives are
+// sorted by name. dir is told beside an error too, where it is known.
 // Kinds: fault.Usage, fault.Damaged, fault.Local.
 func Find(paths []string) (dir string, found []Set, err error) {
 	dir, wanted, err := wantedArchives(paths)
@@ -73,11 +73,15 @@ func Find(paths []string) (dir string, found []Set, err error) {
 		found = append(found, files)
 		problems = append(problems, err)
 	}
-	if len(found) == 0 {
+	missing, err := missingOf(dir, names, func(archive string) bool { return wanted == nil || wanted[archive] })
+	if err != nil {
+		return dir, nil, err
+	}
+	if len(found) == 0 && len(missing) == 0 {
 		return dir, nil, fault.Newf(fault.Usage, dir, "there are no archives").
 			Hint("name the directory that holds the .tar or .chunk files, or OCI image layouts")
 	}
-	return dir, found, errors.Join(problems...)
+	return dir, found, errors.Join(append(problems, missing...)...)
 }
 
 // wantedArchives splits paths into their directory and the archives; nil means
@@ -168,7 +172,7 @@ func Import(ctx context.Context, dir string, found []Set, rules Rules, progress 
 	archives := make([]contract.ArchiveFiles, len(found))
 	var problems []error
 	for _, i := range yieldingLast(found, rules) {
-		seen, files, err := inspect(ctx, found[i].Name, sets[i], progress)
+		seen, files, err := inspectSummed(ctx, found[i].Name, sets[i], progress)
 		if err == nil {
 			err = imp.add(found[i].Name, seen)
 		}
@@ -186,6 +190,29 @@ func Import(ctx context.Context, dir string, found []Set, rules Rules, progress 
 		return nil, nil, fault.New(fault.Damaged, dir, err)
 	}
 	return archives, contents, nil
+}
+
+// inspectSummed is inspect of an archive whose files may have GOST sums beside
+// them, which then must be right (S6.7).
+func inspectSummed(ctx context.Context, name string, p *parts, progress Progress) (*inspected, contract.ArchiveFiles, error) {
+	var names []contract.File
+	for _, f := range p.files {
+		names = append(names, contract.File{Name: f.name})
+	}
+	sums, err := readGostSums(p.opened.dir, names)
+	if err != nil {
+		return nil, contract.ArchiveFiles{}, err
+	}
+	seen, files, err := inspect(ctx, name, p, len(sums) > 0, progress)
+	if err != nil && !errors.Is(err, fault.Damaged) {
+		return nil, files, err
+	}
+	// A file that differs from its sum explains everything else.
+	if damaged := sums.compare(files.Files, func(contract.File) bool { return false }); damaged != nil {
+		return nil, files, damaged
+	}
+	sums.keep(files.Files)
+	return seen, files, err
 }
 
 func openSets(opened *handles, found []Set) (sets []*parts, total int64, err error) {

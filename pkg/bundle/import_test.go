@@ -298,7 +298,7 @@ func TestFind(t *testing.T) {
 	}
 	for _, name := range []string{
 		"a.tar", "a.tar.0000.chunk", "b.tar.0000.chunk", "b.tar.0001.chunk", "platform.chunk",
-		"c.tar.abcd.chunk", "platform.0000.chunk", "platform.txt", ".tar", "d.tar.gostsum", "deckhousereleases.yaml",
+		"c.tar.abcd.chunk", "platform.0000.chunk", "platform.txt", ".tar", "a.tar.gostsum", "deckhousereleases.yaml",
 	} {
 		writeFile(t, filepath.Join(dir, name), nil)
 	}

@@ -23,8 +23,8 @@ type inspected struct {
 // inspect reads an archive once. The files are returned also with an error of
 // the archive, so that the caller can tell which file is to blame; they are
 // complete unless the error is fault.Local or fault.Cancelled.
-func inspect(ctx context.Context, name string, p *parts, progress Progress) (*inspected, contract.ArchiveFiles, error) {
-	stream := readAhead(ctx, name, p, progress)
+func inspect(ctx context.Context, name string, p *parts, gost bool, progress Progress) (*inspected, contract.ArchiveFiles, error) {
+	stream := readAhead(ctx, name, p, gost, progress)
 	defer stream.Close()
 	c := &collector{parts: p, blobs: map[string]map[oci.Digest]location{}, indexes: map[string][]byte{}, buf: make([]byte, 64<<10)}
 	scanErr := scan(stream, c.visit)

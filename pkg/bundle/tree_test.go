@@ -372,6 +372,17 @@ func TestWriteLayoutsIntoADirectory(t *testing.T) {
 		{name: "a bundle of archives", before: writeSampleInto, refused: "module-a.tar"},
 		{name: "a bundle of archives, forced", before: writeSampleInto, force: true, want: mine},
 		{
+			name: "a bundle of archives with sums, forced",
+			before: func(t *testing.T, dir string) {
+				contents, content := sample(t)
+				archives, err := Write(t.Context(), dir, contents, content, Options{Gost: true})
+				must(t, err)
+				finish(t, dir, contents, archives)
+			},
+			force: true,
+			want:  mine,
+		},
+		{
 			name: "another run that was killed",
 			before: func(t *testing.T, dir string) {
 				contents, content := sample(t)

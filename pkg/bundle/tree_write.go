@@ -216,13 +216,13 @@ func (p *treePlan) inTheWay(j *journal) (stale, foreign []string, err error) {
 			stale = append(stale, name)
 		}
 	}
-	archives, err := archiveFilesIn(j.dir)
+	archives, archiveSums, err := j.archivesThere()
 	for _, name := range archives {
 		archive, _, _ := archiveOf(name)
 		_, ours := j.records[archive]
 		judge(name, ours)
 	}
-	return stale, foreign, err
+	return append(stale, archiveSums...), foreign, err
 }
 
 // sameIndex tells whether an index.json is the one that will be written.

@@ -3,6 +3,7 @@ package contract
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"ferry/pkg/oci"
@@ -110,7 +111,16 @@ type File struct {
 	Name   string     `json:"name"`
 	Size   int64      `json:"size"`
 	Digest oci.Digest `json:"digest"`
+	// Gost is the sum by GOST R 34.11-2012 of 256 bits, as 64 lowercase hex
+	// digits, which also stands in the file NAME.gostsum (S6.7); "" when no
+	// such sums were wanted.
+	Gost string `json:"gost,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
 }
+
+var gostRE = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// ValidGost reports whether sum is one for [File.Gost].
+func ValidGost(sum string) bool { return gostRE.MatchString(sum) }
 
 // Kind is KindBundle.
 func (*BundleSpec) Kind() Kind { return KindBundle }
@@ -187,6 +197,9 @@ func validArchiveFiles(where string, list []ArchiveFiles) error {
 			files[f.Name] = true
 			if !f.Digest.Valid() || f.Size < 0 {
 				return fmt.Errorf("%s: file %s has size %d and digest %q", where, f.Name, f.Size, f.Digest)
+			}
+			if f.Gost != "" && !ValidGost(f.Gost) {
+				return fmt.Errorf("%s: file %s has the GOST sum %q", where, f.Name, f.Gost)
 			}
 			total += f.Size
 		}

@@ -13,6 +13,12 @@ func emptyArchive(name string) ArchiveFiles {
 	return ArchiveFiles{Name: name, Digest: d, Files: []File{{Name: name + ".tar", Digest: d}}}
 }
 
+func withGost(sum string) []ArchiveFiles {
+	a := emptyArchive("a")
+	a.Files[0].Gost = sum
+	return []ArchiveFiles{a}
+}
+
 func TestBundleAndInventoryForms(t *testing.T) {
 	contents := Contents{Vendor: "v", Archives: []Archive{{Name: "a"}}}
 	archives := []ArchiveFiles{emptyArchive("a")}
@@ -31,6 +37,8 @@ func TestBundleAndInventoryForms(t *testing.T) {
 		{"archives in place", &InventorySpec{Store: StoreLocation{Type: StoreArchives, Path: "/s", Archives: archives}, Contents: contents}, ""},
 		{"nowhere", &InventorySpec{Store: StoreLocation{Type: StoreLayouts}, Contents: contents}, "path is empty"},
 		{"something else", &InventorySpec{Store: StoreLocation{Type: "tape", Path: "/s"}, Contents: contents}, "unknown type"},
+		{"a GOST sum", &BundleSpec{Archives: withGost(strings.Repeat("a", 64)), Contents: contents}, ""},
+		{"what is no GOST sum", &BundleSpec{Archives: withGost(strings.Repeat("A", 64)), Contents: contents}, "GOST sum"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.spec.Normalize()

@@ -72,8 +72,8 @@ func CheckPlace(doc *contract.Inventory, dir string) error {
 	return layouts.Close()
 }
 
-// CheckFiles tells whether the files of archives are in dir with their sizes:
-// enough to believe a kept document, which was made when they were verified.
+// CheckFiles tells whether the files of archives are in dir with their sizes, and
+// their GOST sums: enough to believe a kept document, which was made when they were verified.
 func CheckFiles(dir string, archives []contract.ArchiveFiles) error {
 	for _, a := range archives {
 		for _, f := range a.Files {
@@ -83,6 +83,9 @@ func CheckFiles(dir string, archives []contract.ArchiveFiles) error {
 			}
 			if info.Size() != f.Size {
 				return fmt.Errorf("%s has another size", f.Name)
+			}
+			if err := bundle.CheckGostSum(dir, f); err != nil {
+				return err
 			}
 		}
 	}
