@@ -3,10 +3,11 @@
 # $program set. It sets flag, inline, value and shifts. Flags come as "--flag value", "--flag=value", "--switch",
 # "--switch=false", "-x value" or "-xvalue", with _ for - in long names (S2.1.1).
 
+# die ERROR [HINT [STATUS]]
 die() {
   printf '%s: error: %s\n' "$program" "$1" >&2
   [[ -z ${2:-} ]] || printf '%s: hint: %s\n' "$program" "$2" >&2
-  exit 64
+  exit "${3:-64}"
 }
 
 # split WORD: sets flag, and inline when the word holds the flag's value too.
@@ -45,6 +46,15 @@ on() {
   true | 1 | t | T | TRUE | True) return 0 ;;
   false | 0 | f | F | FALSE | False) return 1 ;;
   *) die "$flag is a switch, and $inline neither true nor false" ;;
+  esac
+}
+
+# log_level: sets common to the log level that d8's MIRROR_DEBUG_LOG, 0 to 4,
+# asks for, in front of what the command line says (S2.3).
+log_level() {
+  case ${MIRROR_DEBUG_LOG:-0} in
+  *[!0-9]* | ?????*) printf '%s: warn: MIRROR_DEBUG_LOG=%s is not a number from 0 to 4 and is ignored\n' "$program" "$MIRROR_DEBUG_LOG" >&2 ;;
+  *[1-9]*) common=(--log-level=debug "${common[@]}") ;;
   esac
 }
 

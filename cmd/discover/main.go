@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"ferry/cmd/internal/connect"
+	"ferry/cmd/internal/content"
 	"ferry/cmd/internal/policy"
 	"ferry/pkg/contract"
 	"ferry/pkg/deckhouse"
@@ -17,16 +18,20 @@ import (
 	"ferry/pkg/deckhouse/modulesource"
 	"ferry/pkg/fault"
 	"ferry/pkg/generic"
+	"ferry/pkg/registry"
 	"ferry/pkg/stage"
+	"ferry/pkg/transfer"
 )
 
 type flags struct {
 	Deckhouse struct {
+		Store string `placeholder:"DIR" help:"Keep in DIR, the content store of ferry-fetch, what is read of images: then fetch does not download it again, nor does the next discover."`
 		policy.Deckhouse
 		connect.SourceFlags
 	} `cmd:"" help:"Look at an edition of the Deckhouse Kubernetes Platform."`
 	Modules struct {
 		ModuleSource    string `arg:"" name:"module-source" help:"The ModuleSource in YAML, as it is given to a cluster; - is stdin."`
+		Store           string `placeholder:"DIR" help:"Keep in DIR, the content store of ferry-fetch, what is read of images: then fetch does not download it again, nor does the next discover."`
 		ModulesFilter   string `placeholder:"NAME:TAG[;NAME:TAG]" help:"Look only at these modules; ferry-select needs the same filter."`
 		WriteConnection string `placeholder:"FILE" help:"Write how the registry is reached to FILE, which its owner alone can read, for --connection of ferry-fetch. It holds the password: remove it."`
 		connect.Flags
@@ -38,11 +43,13 @@ type flags struct {
 }
 
 const description = `
-Reads tag lists and release channels of a source registry, and writes a Catalog: what there is. ferry-select decides over it what to carry, without a network.
+Reads tag lists, release channels and the contracts of plugins of a source registry, and writes a Catalog: what there is. ferry-select decides over it what to carry, without a network.
 
 The deckhouse flags that say what to carry are those of ferry-select. Here they only narrow where to look: a Catalog made without them tells all but whether a pinned tag is there.
 
-    ferry-discover deckhouse --source registry.deckhouse.ru/deckhouse/ee -o catalog.json
+The Catalog has the digest of each image that was read, and ferry-fetch asks for exactly that one, wherever its tag has moved.
+
+    ferry-discover deckhouse --source registry.deckhouse.ru/deckhouse/ee --store /var/ferry -o catalog.json
     ferry-discover modules ms.yml --write-connection connection.json -o catalog.json
     ferry-discover generic images.txt | ferry-select | ferry-fetch --store /var/ferry | ferry-pack /media/disk
 `
@@ -89,8 +96,7 @@ func (f *flags) deckhouse(ctx context.Context, s *stage.Session) error {
 				return contract.CatalogSpec{}, err
 			}
 			defer client.Close()
-			s.Progress.Phase("discovering")
-			return discovery.Discover(ctx, client, p, discovery.Options{Parallel: f.Deckhouse.Parallel, Log: s.Log})
+			return discover(ctx, s, client, p, f.Deckhouse.Store, f.Deckhouse.Parallel)
 		},
 	})
 }
@@ -134,10 +140,28 @@ func (f *flags) modules(ctx context.Context, s *stage.Session) error {
 				return contract.CatalogSpec{}, err
 			}
 			defer client.Close()
-			s.Progress.Phase("discovering")
-			return discovery.Discover(ctx, client, p, discovery.Options{Parallel: f.Modules.Parallel, Log: s.Log})
+			return discover(ctx, s, client, p, f.Modules.Store, f.Modules.Parallel)
 		},
 	})
+}
+
+// discover looks at the source, through the store where there is one. The store
+// is free again before the Catalog is out: in a pipe, fetch waits for that.
+func discover(ctx context.Context, s *stage.Session, source registry.Source, p deckhouse.Policy, dir string, parallel int) (contract.CatalogSpec, error) {
+	s.Progress.Phase("discovering")
+	opts := discovery.Options{Parallel: parallel, Log: s.Log}
+	if dir == "" {
+		return discovery.Discover(ctx, source, p, opts)
+	}
+	st, err := content.OpenStore(ctx, s, dir)
+	if err != nil {
+		return contract.CatalogSpec{}, err
+	}
+	spec, err := discovery.Discover(ctx, transfer.NewStoredSource(source, st, transfer.DefaultRetry, s.Log), p, opts)
+	if closeErr := st.Close(); err == nil {
+		err = closeErr // what is not durable is not there
+	}
+	return spec, err
 }
 
 func (f *flags) generic(ctx context.Context, s *stage.Session) error {

@@ -19,8 +19,9 @@ type flags struct {
 	Target string   `arg:"" help:"The registry and the path below which everything lands: HOST/PATH."`
 	Map    []string `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
 	// d8's name for the one mapping that it has.
-	ModulesPathSuffix string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
-	TrustTags         bool   `help:"Believe a tag that has the right digest already that all below it is there too, and do not ask for its blobs."`
+	ModulesPathSuffix  string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
+	TrustTags          bool   `help:"Believe a tag that has the right digest already that all below it is there too, and do not ask for its blobs."`
+	BypassAccessChecks bool   `env:"MIRROR_BYPASS_ACCESS_CHECKS" help:"Go on with a warning when the target refuses the access check before the first write (S7.3)."`
 	connect.TargetFlags
 }
 
@@ -28,6 +29,8 @@ const description = `
 Reads an Inventory and writes its images to the registry: every blob is asked for, and sent where it is missing; blobs come before manifests, versions before the channels that point to them. Then every tag is read back, hashed and compared. The Receipt lists them; it is written only when all are right.
 
 Everything lands below the target, but for what --map FROM=/TO names: that lands below TO from the registry's root.
+
+Before the first write it asks each place that will be written to whether it may, by an upload that is begun and cancelled at once; where nothing is missing, nothing is asked.
 
 Running it again is safe, and writes nothing when nothing is missing. With --keep, a Receipt that was made from the same Inventory is passed on, and the target is not asked again.
 
@@ -69,7 +72,8 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		return err
 	}
 	publisher := &transfer.Publisher{
-		Root: target, Prefixes: prefixes, TrustTags: f.TrustTags, Parallel: f.Parallel, Retry: f.Retry(),
+		Root: target, Prefixes: prefixes, TrustTags: f.TrustTags, BypassAccessCheck: f.BypassAccessChecks,
+		Parallel: f.Parallel, Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress,
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.ReceiptSpec]{

@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 
 	"ferry/cmd/internal/content"
 	"ferry/pkg/bundle"
@@ -21,7 +19,7 @@ import (
 )
 
 type flags struct {
-	Paths   []string `arg:"" name:"path" help:"The directory of a bundle, or of OCI image layouts, or single archives or chunks of one directory."`
+	Paths   []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks; several of them, of any directories, are taken together. Or one directory of OCI image layouts."`
 	Modules bool     `help:"Refuse anything but a directory of modules, as mirror-modules writes it: each entry is a module, and its name becomes a tag of the target."`
 	To      string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it archives and layouts are read where they lie."`
 }
@@ -29,7 +27,7 @@ type flags struct {
 const description = `
 Reads every byte of a bundle and compares it with what bundle.json says: each file's digest, each blob's, and that everything an image refers to is there. Nothing is written to disk, unless --to is given: ferry-publish and ferry-pack read the archives in place.
 
-Single files, and directories without bundle.json, are taken for archives that d8 mirror made, and verified as far as they describe themselves.
+Single files, and directories without bundle.json, are taken for archives that d8 mirror made, and verified as far as they describe themselves. So are several directories together, each of which must hold what its bundle.json lists, if it has one.
 
 A directory without archives may hold OCI image layouts, each at the path of its repository: what ferry-pack --layouts wrote, a bundle of d8 that somebody unpacked, the modules of dhctl mirror-modules, or what skopeo copied to oci:DIR/PATH:TAG.
 
@@ -51,11 +49,13 @@ func main() {
 
 // source is a set of archives or layouts to be verified.
 type source struct {
-	dir    string
+	dir    string           // of a bundle of ours
 	inputs []contract.Input // none where no document says what must be there
-	// verify reads all of it and returns the place and what it holds.
-	verify func(context.Context, *stage.Session) (contract.StoreLocation, contract.Contents, error)
+	verify verification
 }
+
+// verification reads all of a source and returns the place and what it holds.
+type verification func(context.Context, *stage.Session) (contract.StoreLocation, contract.Contents, error)
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	src, err := f.source()
@@ -104,9 +104,14 @@ func (f *flags) verify(ctx context.Context, s *stage.Session, src *source) (cont
 	return f.copy(ctx, s, inventory)
 }
 
+// describe counts what was verified.
 func describe(place contract.StoreLocation, contents contract.Contents) string {
 	if place.Type == contract.StoreArchives {
-		return fmt.Sprintf("%d archives", len(place.Archives))
+		archives := 0
+		for _, dir := range place.Directories() {
+			archives += len(dir.Archives)
+		}
+		return fmt.Sprintf("%d archives", archives)
 	}
 	repositories := map[string]bool{}
 	for _, im := range contents.Images {
@@ -116,28 +121,35 @@ func describe(place contract.StoreLocation, contents contract.Contents) string {
 }
 
 // source tells a bundle of ours, which says itself what it must hold, from
-// archives and layouts that another tool made.
+// archives and layouts that another tool made, and from several directories of
+// archives together.
 func (f *flags) source() (*source, error) {
-	dir, found, err := bundle.Find(f.Paths)
-	if dir == "" || !slices.ContainsFunc(f.Paths, isDir) {
-		return f.imported(dir, found, err) // single archives, of whatever bundle
-	}
-	doc, text, docErr := bundle.ReadDocument(dir)
-	if fault.KindOf(docErr) == fault.NotFound {
-		if len(found) == 0 {
-			return f.importedLayouts(dir, err)
-		}
-		return f.imported(dir, found, err)
-	}
-	if docErr != nil {
-		return nil, docErr
+	dirs, err := bundle.Find(f.Paths)
+	if len(dirs) == 0 {
+		return nil, err
 	}
 	if f.Modules {
-		if err := deckhouse.CheckModules(&doc.Spec.Contents); err != nil {
-			return nil, err
+		return modules(dirs, err)
+	}
+	for i, dir := range dirs {
+		if !dir.Whole {
+			continue // single archives, of whatever bundle
+		}
+		doc, text, docErr := bundle.ReadDocument(dir.Path)
+		switch {
+		case fault.KindOf(docErr) == fault.NotFound:
+		case docErr != nil:
+			return nil, docErr
+		case len(dirs) == 1:
+			return ours(dir.Path, doc, text) // names all that is missing, what Find has missed too
+		default:
+			dirs[i].Document = &doc.Spec
 		}
 	}
-	return ours(dir, doc, text)
+	if len(dirs) == 1 && dirs[0].Whole && len(dirs[0].Sets) == 0 {
+		return importedLayouts(dirs[0].Path, guessed, err)
+	}
+	return imported(dirs), err
 }
 
 func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
@@ -145,54 +157,63 @@ func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err = filepath.Abs(dir)
 	return &source{dir, inputs, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
 		if doc.Spec.Layouts {
-			place := contract.StoreLocation{Type: contract.StoreLayouts, Path: dir}
-			return place, doc.Spec.Contents, bundle.VerifyLayouts(ctx, dir, &doc.Spec, s.Progress)
+			return inLayouts(dir), doc.Spec.Contents, bundle.VerifyLayouts(ctx, dir, &doc.Spec, s.Progress)
 		}
-		place := contract.StoreLocation{Type: contract.StoreArchives, Path: dir, Archives: doc.Spec.Archives}
+		place := contract.InArchives([]contract.ArchiveDirectory{{Path: dir, Archives: doc.Spec.Archives}})
 		return place, doc.Spec.Contents, bundle.Verify(ctx, dir, &doc.Spec, s.Progress)
-	}}, err
+	}}, nil
 }
 
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
+func inLayouts(dir string) contract.StoreLocation {
+	return contract.StoreLocation{Type: contract.StoreLayouts, Path: dir}
 }
 
-const withoutDocument = ": without a " + bundle.DocumentName + " they say themselves what they hold"
+func imported(dirs []bundle.Directory) *source {
+	return &source{"", nil, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
+		s.Log.Info("the archives say themselves what they hold, as those of d8 mirror do, for no " + bundle.DocumentName + " describes them all")
+		files, contents, err := bundle.Import(ctx, dirs, deckhouse.Imported{}, s.Progress)
+		if err != nil {
+			return contract.StoreLocation{}, contract.Contents{}, err
+		}
+		return contract.InArchives(files), *contents, nil
+	}}
+}
 
-func (f *flags) imported(dir string, found []bundle.Set, err error) (*source, error) {
-	if err != nil {
-		return nil, err
+// modules tells a directory of modules of ours from one of dhctl's, and refuses
+// what is neither (S8.4).
+func modules(dirs []bundle.Directory, noArchives error) (*source, error) {
+	dir := dirs[0]
+	if len(dirs) > 1 || !dir.Whole {
+		return nil, fault.Newf(fault.Usage, "--modules", "one directory is wanted, and nothing else")
 	}
-	if f.Modules {
-		return nil, fault.Newf(fault.Usage, dir, "there are archives of d8, and a directory of modules is wanted").
+	doc, text, err := bundle.ReadDocument(dir.Path)
+	switch {
+	case err == nil:
+		if err := deckhouse.CheckModules(&doc.Spec.Contents); err != nil {
+			return nil, err
+		}
+		return ours(dir.Path, doc, text)
+	case fault.KindOf(err) != fault.NotFound:
+		return nil, err
+	case len(dir.Sets) > 0:
+		return nil, fault.Newf(fault.Usage, dir.Path, "there are archives of d8, and a directory of modules is wanted").
 			Hint("ferry-push publishes them")
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	return &source{dir, nil, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
-		s.Log.Info("taking the archives for ones that d8 mirror made" + withoutDocument)
-		place := contract.StoreLocation{Type: contract.StoreArchives, Path: dir}
-		archives, contents, err := bundle.Import(ctx, dir, found, deckhouse.Imported{}, s.Progress)
-		if err != nil {
-			return place, contract.Contents{}, err
-		}
-		place.Archives = archives
-		return place, *contents, nil
-	}}, nil
+	return importedLayouts(dir.Path, deckhouse.ImportedModules, noArchives)
+}
+
+// rules are found by the paths of layouts.
+type rules func(paths []string) (deckhouse.Imported, error)
+
+func guessed(paths []string) (deckhouse.Imported, error) {
+	return deckhouse.ImportedLayouts(paths), nil
 }
 
 // importedLayouts looks for layouts in a directory without archives; noArchives
 // is the answer where there are none either.
-func (f *flags) importedLayouts(dir string, noArchives error) (*source, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, err
-	}
+func importedLayouts(dir string, by rules, noArchives error) (*source, error) {
 	tree, err := bundle.FindLayouts(dir)
 	if err != nil {
 		return nil, err
@@ -200,20 +221,17 @@ func (f *flags) importedLayouts(dir string, noArchives error) (*source, error) {
 	if len(tree.Paths()) == 0 {
 		return nil, noArchives
 	}
-	rules := deckhouse.ImportedLayouts(tree.Paths())
-	if f.Modules {
-		if rules, err = deckhouse.ImportedModules(tree.Paths()); err != nil {
-			return nil, err
-		}
+	chosen, err := by(tree.Paths())
+	if err != nil {
+		return nil, err
 	}
-	return &source{dir, nil, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
-		s.Log.Info("there are no archives, but OCI image layouts" + withoutDocument)
-		place := contract.StoreLocation{Type: contract.StoreLayouts, Path: dir}
-		contents, err := bundle.ImportLayouts(ctx, tree, rules, s.Progress)
+	return &source{"", nil, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
+		s.Log.Info("there are no archives, but OCI image layouts: no " + bundle.DocumentName + " describes them, and they say themselves what they hold")
+		contents, err := bundle.ImportLayouts(ctx, tree, chosen, s.Progress)
 		if err != nil {
-			return place, contract.Contents{}, err
+			return contract.StoreLocation{}, contract.Contents{}, err
 		}
-		return place, *contents, nil
+		return inLayouts(dir), *contents, nil
 	}}, nil
 }
 

@@ -187,14 +187,19 @@ func TestGostSumsAreChecked(t *testing.T) {
 			}
 			judge(Verify(t.Context(), dir, doc, nil), tc.ours)
 
-			_, found, err := Find([]string{dir})
+			dirs, err := Find([]string{dir})
 			must(t, err)
-			archives, _, err := Import(t.Context(), dir, found, plainRules{}, nil)
+			// One directory of several is imported too, by its document.
+			dirs[0].Document = doc
+			_, _, err = Import(t.Context(), dirs, plainRules{}, nil)
+			judge(err, tc.ours)
+			dirs[0].Document = nil
+			archives, _, err := Import(t.Context(), dirs, plainRules{}, nil)
 			judge(err, tc.d8s)
 			if err != nil {
 				return
 			}
-			for _, a := range archives {
+			for _, a := range archives[0].Archives {
 				for _, f := range a.Files {
 					_, err := os.Stat(path(dir, f.Name+gostSuffix))
 					if (err == nil) != (f.Gost != "") {
@@ -222,19 +227,19 @@ func TestFindMissesTheFileOfASum(t *testing.T) {
 	for _, name := range []string{"a.tar", "b.tar.0000.chunk", "b.tar.0000.chunk.gostsum", "b.tar.0001.chunk.gostsum", "c.tar.gostsum", "d.txt.gostsum"} {
 		writeFile(t, filepath.Join(dir, name), nil)
 	}
-	_, _, err := Find([]string{dir})
+	_, err := Find([]string{dir})
 	wantDamaged(t, err, "b.tar.0001.chunk", "c.tar")
 	if strings.Contains(err.Error(), "d.txt") || strings.Contains(err.Error(), "b.tar.0000") {
 		t.Errorf("too much is called missing: %v", err)
 	}
-	if _, _, err := Find([]string{filepath.Join(dir, "a.tar")}); err != nil {
+	if _, err := Find([]string{filepath.Join(dir, "a.tar")}); err != nil {
 		t.Errorf("one archive: %v", err)
 	}
-	_, _, err = Find([]string{filepath.Join(dir, "b.tar.0000.chunk")})
+	_, err = Find([]string{filepath.Join(dir, "b.tar.0000.chunk")})
 	wantDamaged(t, err, "b.tar.0001.chunk")
 
 	lost := t.TempDir()
 	writeFile(t, filepath.Join(lost, "c.tar.gostsum"), nil)
-	_, _, err = Find([]string{lost})
+	_, err = Find([]string{lost})
 	wantFault(t, err, fault.Damaged, "c.tar")
 }

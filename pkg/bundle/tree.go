@@ -327,8 +327,8 @@ func ImportLayouts(ctx context.Context, tree *Tree, rules Rules, progress Progre
 	}
 	imp := newImporter(rules)
 	for _, at := range tree.Paths() {
-		from := origin{rules.Archive(at), cmp.Or(at, "the root layout")}
-		imp.begin(from.archive)
+		label := cmp.Or(at, "the root layout")
+		from := origin{archive: rules.Archive(at), label: label, reason: "imported from " + label}
 		if err := imp.addLayout(from, at, found[at]); err != nil {
 			return nil, err
 		}
@@ -337,7 +337,7 @@ func ImportLayouts(ctx context.Context, tree *Tree, rules Rules, progress Progre
 		return nil, fault.Newf(fault.Damaged, tree.dir, "the layouts hold no image that has a tag").
 			Hint("each image needs its tag in index.json, as annotation %s or %s", annotationTag, annotationRef)
 	}
-	contents, err := imp.contents()
+	contents, err := imp.contents(nil)
 	if err != nil {
 		return nil, fault.New(fault.Damaged, tree.dir, err)
 	}

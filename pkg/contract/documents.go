@@ -29,7 +29,7 @@ type StoreType string
 const (
 	// StoreDir is a content store directory.
 	StoreDir StoreType = "store"
-	// StoreArchives is a directory of archives, read in place.
+	// StoreArchives is archives in one or more directories, read in place.
 	StoreArchives StoreType = "archives"
 	// StoreLayouts is a directory of OCI image layouts, each at the path of
 	// its repository, read in place.
@@ -50,6 +50,31 @@ type StoreLocation struct {
 	Path string `json:"path"`
 	// Archives are the files to read, for StoreArchives.
 	Archives []ArchiveFiles `json:"archives,omitempty"`
+	// More are further directories with archives, for StoreArchives, sorted by
+	// path (S7.1.4). An archive of the same name in two directories is one
+	// archive of the contents that lies in two places.
+	More []ArchiveDirectory `json:"more,omitempty"`
+}
+
+// ArchiveDirectory is a directory with the archives to read in it.
+type ArchiveDirectory struct {
+	// Path is the directory, absolute.
+	Path     string         `json:"path"`
+	Archives []ArchiveFiles `json:"archives"`
+}
+
+// Directories are all directories with archives, that of Path first.
+func (l StoreLocation) Directories() []ArchiveDirectory {
+	return append([]ArchiveDirectory{{Path: l.Path, Archives: l.Archives}}, l.More...)
+}
+
+// InArchives is the location of archives in dirs, of which there is at least one.
+func InArchives(dirs []ArchiveDirectory) StoreLocation {
+	l := StoreLocation{Type: StoreArchives, Path: dirs[0].Path, Archives: dirs[0].Archives}
+	if len(dirs) > 1 { // an empty list would be written as one
+		l.More = dirs[1:]
+	}
+	return l
 }
 
 // Kind is KindInventory.
@@ -59,6 +84,12 @@ func (*InventorySpec) Kind() Kind { return KindInventory }
 func (s *InventorySpec) Normalize() {
 	if s.Store.Archives != nil {
 		s.Store.Archives = sortedArchiveFiles(s.Store.Archives)
+	}
+	if s.Store.More != nil {
+		s.Store.More = sortedBy(s.Store.More, func(a, b ArchiveDirectory) int { return cmp.Compare(a.Path, b.Path) })
+		for i, dir := range s.Store.More {
+			s.Store.More[i].Archives = sortedArchiveFiles(dir.Archives)
+		}
 	}
 	s.Contents.Normalize()
 }
@@ -70,17 +101,35 @@ func (s *InventorySpec) Validate() error {
 	}
 	switch s.Store.Type {
 	case StoreDir, StoreLayouts:
-		if len(s.Store.Archives) > 0 {
+		if len(s.Store.Archives) > 0 || len(s.Store.More) > 0 {
 			return fmt.Errorf("spec.store.archives: a place of type %q has no archives", s.Store.Type)
 		}
 	case StoreArchives:
-		if err := validArchiveFiles("spec.store.archives", s.Store.Archives); err != nil {
+		if err := s.Store.validDirectories(); err != nil {
 			return err
 		}
 	default:
 		return fmt.Errorf("spec.store.type: unknown type %q", s.Store.Type)
 	}
 	return s.Contents.Validate()
+}
+
+func (l StoreLocation) validDirectories() error {
+	known := map[string]bool{}
+	for i, dir := range l.Directories() {
+		where := "spec.store.archives"
+		if i > 0 {
+			where = fmt.Sprintf("spec.store.more[%d]", i-1)
+		}
+		if dir.Path == "" || known[dir.Path] {
+			return fmt.Errorf("%s: the path %q is empty, or stands twice", where, dir.Path)
+		}
+		known[dir.Path] = true
+		if err := validArchiveFiles(where, dir.Archives); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // BundleSpec is the table of contents of a set of archive files, or of a
@@ -298,7 +347,15 @@ type ReportItem struct {
 	Kind string `json:"kind"`
 	// Cause is the error text.
 	Cause string `json:"cause"`
-	Hint  string `json:"hint,omitempty"`
+	// Hint is what to do about this very failure.
+	Hint string `json:"hint,omitempty"`
+	// CauseName is a known cause, "certificate" or "disk-full", that stands
+	// behind the failure; absent where none is known (S2.6).
+	CauseName string `json:"causeName,omitempty"`
+	// Likely is where failures with that cause mostly come from, the likeliest
+	// first, and Advice what to do about them.
+	Likely []string `json:"likely,omitempty"`
+	Advice []string `json:"advice,omitempty"`
 }
 
 // Counter is one figure.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"ferry/pkg/contract"
+	"ferry/pkg/deckhouse/plugin"
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
 	"ferry/pkg/selection"
@@ -39,12 +40,15 @@ func (in *intent) applyModuleSource() error {
 		{Packages.excludeFlag(), len(in.ExcludePackages) > 0},
 		{"--modules-path-suffix", in.ModulesPathSuffix != ""},
 		{Modules.OptOut(), in.NoModules},
+		{plugin.Flag, len(in.IncludePlugins) > 0},
+		{"--deckhouse-cli-tag", in.DeckhouseCLITag != ""},
 	} {
 		if flag.set {
 			return fault.Newf(fault.Usage, flag.name, "a ModuleSource has modules, and nothing else")
 		}
 	}
 	in.NoPlatform, in.NoPackages, in.NoSecurityDB, in.NoInstaller = true, true, true, true
+	in.NoPlugins, in.NoDeckhouseCLI = true, true
 	in.ModulesPathSuffix = "/"
 	return nil
 }

@@ -25,30 +25,17 @@ type Note struct {
 // a catalog of another vendor or source, or one that was made with a narrower
 // policy, fault.Policy for a wish that may not or cannot be satisfied.
 func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note, error) {
-	if cat.Vendor != Vendor {
-		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is one of %q, this selects from %q", cat.Vendor, Vendor)
-	}
-	if p.Source == "" {
-		p.Source = cat.Source
-	}
-	if ofModuleSource(cat) {
-		p.ModuleSource = true
-	} else if p.ModuleSource {
-		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is not of a ModuleSource, and the policy is")
-	}
-	in, err := p.compile()
+	s, err := newSelection(cat, p)
 	if err != nil {
 		return contract.SelectionSpec{}, nil, err
 	}
-	if got := in.layout.Edition.String(); got != cat.Source {
-		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is of %s, the policy is about %s", cat.Source, got)
-	}
-	s := newSelector(cat, in)
 	for _, part := range []func() error{
 		s.platform, s.security, s.installer,
 		func() error { return s.addOns(s.modules) },
 		func() error { return s.addOns(s.packages) },
-		s.packageVersions, // last: it takes what nobody else wants
+		s.packageVersions, // after packages: it takes what nobody else wants
+		s.cli,
+		s.pluginImages, // last: they are chosen for what else is selected
 	} {
 		if err := part(); err != nil {
 			return contract.SelectionSpec{}, nil, err
@@ -61,21 +48,54 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 	return s.out, s.notes, nil
 }
 
+// newSelection begins to decide. Kinds as Select, but Policy.
+func newSelection(cat contract.CatalogSpec, p Policy) (*selector, error) {
+	if cat.Vendor != Vendor {
+		return nil, fault.Newf(fault.Damaged, "Catalog", "it is one of %q, this selects from %q", cat.Vendor, Vendor)
+	}
+	if p.Source == "" {
+		p.Source = cat.Source
+	}
+	if ofModuleSource(cat) {
+		p.ModuleSource = true
+	} else if p.ModuleSource {
+		return nil, fault.Newf(fault.Damaged, "Catalog", "it is not of a ModuleSource, and the policy is")
+	}
+	in, err := p.compile()
+	if err != nil {
+		return nil, err
+	}
+	if got := in.layout.Edition.String(); got != cat.Source {
+		return nil, fault.Newf(fault.Damaged, "Catalog", "it is of %s, the policy is about %s", cat.Source, got)
+	}
+	return newSelector(cat, in), nil
+}
+
 // selector is a selection in the making.
 type selector struct {
 	*intent
 	rows     map[string]contract.CatalogRepository // by repository
 	channels map[string][]contract.CatalogChannel  // by component, in the order of Channels
-	out      contract.SelectionSpec
-	notes    []Note
+	digests  map[string]oci.Digest                 // by reference, of the images that discover has read
+	// contracts are those of plugins.
+	contracts []contract.CatalogContract
+	out       contract.SelectionSpec
+	notes     []Note
+
+	// What is selected so far, for the choice of plugins (S5.9).
+	platformVersions []selection.Version
+	bundled          map[string][]selection.Version // versions by module
 }
 
 func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 	s := &selector{
-		intent:   in,
-		rows:     map[string]contract.CatalogRepository{},
-		channels: map[string][]contract.CatalogChannel{},
-		out:      contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
+		intent:    in,
+		rows:      map[string]contract.CatalogRepository{},
+		channels:  map[string][]contract.CatalogChannel{},
+		digests:   map[string]oci.Digest{},
+		contracts: cat.Contracts,
+		out:       contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
+		bundled:   map[string][]selection.Version{},
 	}
 	for _, row := range cat.Repositories {
 		s.rows[row.Repository] = row
@@ -86,6 +106,14 @@ func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 				s.channels[c.Component] = append(s.channels[c.Component], c)
 			}
 		}
+	}
+	for _, c := range cat.Channels {
+		if repo, ok := in.layout.releasesOf(c.Component); ok {
+			s.digests[repo.WithTag(c.Name).String()] = c.Digest
+		}
+	}
+	for _, f := range cat.Files {
+		s.digests[f.Repository+":"+f.Tag] = f.Digest
 	}
 	return s
 }
@@ -121,7 +149,19 @@ func (s *selector) archive(name string, layouts ...string) {
 	s.out.Archives = append(s.out.Archives, contract.Archive{Name: name, Layouts: layouts})
 }
 
-func (s *selector) want(im contract.SelectedImage) { s.out.Images = append(s.out.Images, im) }
+// discoverable wants a discovery tag, once (S7.7).
+func (s *selector) discoverable(tag contract.DiscoveryTag) {
+	if !slices.Contains(s.out.Discovery, tag) {
+		s.out.Discovery = append(s.out.Discovery, tag)
+	}
+}
+
+// want wants an image: where discover has read it, exactly the one that was
+// read, for a tag may move before it is fetched (S3.6.7).
+func (s *selector) want(im contract.SelectedImage) {
+	im.Digest = s.digests[im.Source]
+	s.out.Images = append(s.out.Images, im)
+}
 
 // attestations links to the VEX attestations of an image, under both names that
 // they may have (S1.7.1).
@@ -191,6 +231,15 @@ func (list *choices) add(c chosen) {
 	}
 	(*list)[i].reason += ", " + c.reason
 	(*list)[i].optional = (*list)[i].optional && c.optional
+}
+
+// versions are those of the tags that are versions.
+func (list choices) versions() []selection.Version {
+	var tags []string
+	for _, c := range list {
+		tags = append(tags, c.tag)
+	}
+	return selection.ParseVersions(tags)
 }
 
 func (list choices) has(tag string) bool {

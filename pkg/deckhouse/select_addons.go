@@ -106,6 +106,9 @@ func (s *selector) addOn(f filter, name string) error {
 	}
 	if len(choice.versions) > 0 {
 		s.wantAddOn(f.Family, name, choice)
+		if f.Family == Modules {
+			s.bundled[name] = choice.versions.versions()
+		}
 		return nil
 	}
 	text := "it has no release channels, so nothing of it is selected"
@@ -274,12 +277,9 @@ func (s *selector) wantAddOn(f Family, name string, choice addOnChoice) {
 	s.announce(f, name)
 }
 
-// announce wants the discovery tag of an add-on, once (S7.7).
+// announce wants the discovery tag of an add-on.
 func (s *selector) announce(f Family, name string) {
-	tag := contract.DiscoveryTag{Path: f.many, Tag: name, Phase: contract.PhaseDiscovery, Needs: f.path(name)}
-	if !slices.Contains(s.out.Discovery, tag) {
-		s.out.Discovery = append(s.out.Discovery, tag)
-	}
+	s.discoverable(contract.DiscoveryTag{Path: f.many, Tag: name, Phase: contract.PhaseDiscovery, Needs: f.path(name)})
 }
 
 // addOnLinks lead from a version image to its extra images, which a source may

@@ -125,7 +125,7 @@ func (s *Session) deliver(ctx context.Context) error {
 		return durable.WriteFile(s.flags.Output, s.document, 0o644)
 	}
 	if _, err := s.env.Stdout.Write(s.document); err != nil {
-		return fault.New(fault.Local, "standard output", err).
+		return fault.New(fault.Local, "standard output", err).Because(durable.Cause(err)).
 			Hint("the next program in the pipe ended early, or the disk is full; look at its message")
 	}
 	return nil

@@ -524,8 +524,19 @@ func TestPublisherRepository(t *testing.T) {
 		"cli/plugins/p": "tools/plugins/p",
 		"modules/m":     "mirror/ee/my/mods/m",
 	} {
-		if got := p.repository(path).String(); got != "registry.example:5000/"+want {
+		got, root := p.repository(path)
+		if got.String() != "registry.example:5000/"+want {
 			t.Errorf("%q lands in %s, want %s", path, got, want)
+		}
+		wantRoot := "mirror/ee"
+		switch {
+		case strings.HasPrefix(want, "mirror/installer"):
+			wantRoot = "mirror/installer"
+		case strings.HasPrefix(want, "tools"):
+			wantRoot = "tools"
+		}
+		if root.Path != wantRoot {
+			t.Errorf("%q has the root %s, want %s", path, root.Path, wantRoot)
 		}
 	}
 }

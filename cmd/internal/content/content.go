@@ -23,14 +23,14 @@ type Reader interface {
 // Open opens the content of an Inventory for reading.
 // Kinds: fault.Damaged where it is gone, Local, Cancelled.
 func Open(ctx context.Context, inventory *contract.InventorySpec) (Reader, error) {
-	loc := inventory.Store
-	switch loc.Type {
+	switch loc := inventory.Store; loc.Type {
 	case contract.StoreArchives:
-		return bundle.Open(loc.Path, loc.Archives)
+		return bundle.Open(loc.Directories())
 	case contract.StoreLayouts:
 		return bundle.OpenLayouts(loc.Path, &inventory.Contents)
+	default:
+		return store.OpenDir(ctx, loc.Path, store.Shared)
 	}
-	return store.OpenDir(ctx, loc.Path, store.Shared)
 }
 
 // OpenStore opens the store at path for writing, and tells a person who waits

@@ -1,4 +1,4 @@
-package e2e
+package transfer
 
 import (
 	"bytes"
@@ -23,7 +23,6 @@ import (
 	"ferry/pkg/progress"
 	"ferry/pkg/registry/registrytest"
 	"ferry/pkg/store"
-	"ferry/pkg/transfer"
 )
 
 // One path everywhere: whatever the repositories are called, the path of a layout
@@ -48,17 +47,17 @@ func TestOnePathEverywhere(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			archives, err := bundle.Open(archived, files)
+			archives, err := bundle.Open([]contract.ArchiveDirectory{{Path: archived, Archives: files}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer archives.Close()
 			assertPublishes(t, "archives", contents, archives, want)
-			_, found, err := bundle.Find([]string{archived})
+			dirs, err := bundle.Find([]string{archived})
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, imported, err := bundle.Import(t.Context(), archived, found, asTheyLie{}, nil)
+			_, imported, err := bundle.Import(t.Context(), dirs, asTheyLie{}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,8 +109,8 @@ func assertPublishes(t *testing.T, what string, contents *contract.Contents, con
 	t.Helper()
 	target := registrytest.Start(t, registrytest.New())
 	const root = "m"
-	publisher := &transfer.Publisher{
-		Target: client(t), Content: content, Root: target.Repository(root), Parallel: 4, Retry: transfer.DefaultRetry,
+	publisher := &Publisher{
+		Target: client(t), Content: content, Root: target.Repository(root), Parallel: 4, Retry: quick,
 		Log: slog.New(slog.DiscardHandler), Progress: progress.None(),
 	}
 	if _, _, err := publisher.Publish(t.Context(), contents); err != nil {
