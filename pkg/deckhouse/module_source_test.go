@@ -120,6 +120,8 @@ func TestModulesFilterRefused(t *testing.T) {
 		{"of an edition", Policy{ModulesFilter: "console:stable"}, func(c *catalog) { c.Repositories[0].Role = RoleCatalogue }, fault.Usage, "--include-module"},
 		{"a policy for a ModuleSource, an edition", Policy{ModuleSource: true}, func(c *catalog) { c.Repositories[0].Role = RoleCatalogue }, fault.Damaged, "not of a ModuleSource"},
 		{"the platform", Policy{DeckhouseTag: "v1.70.0"}, nil, fault.Usage, "nothing else"},
+		{"a plugin", Policy{IncludePlugins: []string{"db"}}, nil, fault.Usage, "nothing else"},
+		{"d8 itself", Policy{DeckhouseCLITag: "v1.0.0"}, nil, fault.Usage, "nothing else"},
 		{"no modules", Policy{NoModules: true}, nil, fault.Usage, "nothing else"},
 		{"another path", Policy{ModulesPathSuffix: "/x"}, nil, fault.Usage, "nothing else"},
 		{"discover looked at other modules", Policy{ModulesFilter: "console:v1.0.0"}, func(c *catalog) {

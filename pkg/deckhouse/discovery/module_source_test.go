@@ -55,9 +55,15 @@ func TestDiscoverModuleSource(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			spec, err := moduleSource(t).discover(t, deckhouse.Policy{ModuleSource: true, ModulesFilter: tc.filter})
+			s := moduleSource(t)
+			spec, err := s.discover(t, deckhouse.Policy{ModuleSource: true, ModulesFilter: tc.filter})
 			if err != nil {
 				t.Fatal(err)
+			}
+			for _, r := range s.Requests() {
+				if r.Status == 403 || r.Repository != "" && !strings.HasPrefix(r.Repository+"/", root+"/") {
+					t.Errorf("%s %s: it has nothing to do with modules", r.Method, r.Path)
+				}
 			}
 			if diff := cmp.Diff(tc.want, view(spec)); diff != "" {
 				t.Errorf("catalog (-want +got):\n%s", diff)

@@ -1,7 +1,7 @@
 // Package modulesource reads a ModuleSource (S8.2): the resource by which a
 // cluster of Deckhouse is told where modules are, and mirror-modules too. It
-// stands apart from package deckhouse so that the stages without a network need
-// no YAML.
+// stands apart from package deckhouse because it holds a password: discover alone
+// reads it.
 //
 // What is read decides which registry gets a password, so the fields that count
 // are read strictly; what a cluster adds, metadata and status, is passed over.
