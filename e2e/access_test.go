@@ -25,17 +25,18 @@ func TestAccessCheckLeavesNothing(t *testing.T) {
 	host, root := servers.DistributionIn(t)
 	run(t, "", "ferry-push", disk, host+"/mirror/ee", "--insecure")
 	want := map[string]bool{}
-	for name := range made.Expected {
+	landing := func(name string) string { // S7.2.3
 		path, _, _ := strings.Cut(name, ":")
-		if path == "installer" {
-			want["mirror/installer"] = true
-			continue
+		if path == "installer" || path == "deckhouse-cli" || strings.HasPrefix(path, "deckhouse-cli/") {
+			return "mirror/" + path
 		}
-		want[strings.TrimSuffix("mirror/ee/"+path, "/")] = true
+		return strings.TrimSuffix("mirror/ee/"+path, "/")
+	}
+	for name := range made.Expected {
+		want[landing(name)] = true
 	}
 	for _, name := range made.Discovery {
-		path, _, _ := strings.Cut(name, ":")
-		want["mirror/ee/"+path] = true
+		want[landing(name)] = true
 	}
 	uploads := 0
 	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {

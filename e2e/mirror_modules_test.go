@@ -33,7 +33,14 @@ func TestMirrorModules(t *testing.T) {
 	made := fill(t, from, edition.Default(), wire.Options{PlainHTTP: true})
 	want, discovery := modulesOf(made)
 	dir := filepath.Join(t.TempDir(), "d8-modules")
-	run(t, "", "ferry-mirror-modules", "--modules-dir="+dir, "--module-source="+moduleSource(t, from, plainHTTP, dockerCfg(from)))
+	pulled := try(t, "", "ferry-mirror-modules", "--modules-dir="+dir, "--module-source="+moduleSource(t, from, plainHTTP, dockerCfg(from)), "--verbose-summary")
+	if pulled.code != 0 {
+		t.Fatalf("exit status %d\n%s", pulled.code, pulled.stderr)
+	}
+	// S2.7: the summary is of the modules, and there is one.
+	if n := strings.Count(pulled.stderr, "║ Modules "); n != 1 || !strings.Contains(pulled.stderr, "mod-00") || strings.Contains(pulled.stderr, "║ Platform") {
+		t.Errorf("the summary:\n%s", pulled.stderr)
+	}
 	for name := range want {
 		path, _, _ := strings.Cut(name, ":")
 		for _, file := range []string{"oci-layout", "index.json"} {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,7 +62,7 @@ func TestPullFlags(t *testing.T) {
 func TestPullRefusesFlags(t *testing.T) {
 	for _, flags := range [][]string{
 		{"--include-plugin"}, {"--deckhouse-cli-tag"},
-		{"--proxy-registry"}, {"--dry-run"}, {"--verbose-summary=true"},
+		{"--proxy-registry"}, {"--dry-run=perhaps"}, {"--plan", "p.json", "--no-modules"},
 		{"--release", "v1"}, {"--min-version", "v1"}, // S2.2.2
 		{"--no-such-flag"}, {"--source"}, {"--force=perhaps"}, {"another-directory"},
 	} {
@@ -125,6 +126,49 @@ func TestPullValidation(t *testing.T) {
 	}
 	if n := len(src.Requests()); n > 0 {
 		t.Errorf("the source was asked %d times", n)
+	}
+}
+
+// S2.4.8: a pull that failed in any stage, or while it packed, goes on without
+// --force: whatever it left in the directory is its own.
+func TestPullGoesOnFromEveryStage(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	flags := []string{"--source=" + src.Host + "/deckhouse/ee", "--insecure", "--retries=0"}
+	for name, breakIt := range map[string]func(disk string) func(){
+		"discover": func(string) func() {
+			src.Inject(registrytest.Fault{Kind: registrytest.KindManifest, Skip: 3, Status: 403, Times: registrytest.Always})
+			return src.Heal
+		},
+		"fetch": func(string) func() {
+			src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 30, Status: 403, Times: registrytest.Always})
+			return src.Heal
+		},
+		"pack": func(disk string) func() {
+			// Where an archive belongs there is a directory: not to be written.
+			if err := os.MkdirAll(filepath.Join(disk, ".tmp"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			blocked := filepath.Join(disk, "security.tar")
+			src.Inject(registrytest.Fault{Kind: registrytest.KindTags, Match: func(*http.Request) bool {
+				_ = os.Mkdir(blocked, 0o755)
+				return false
+			}})
+			return func() { src.Heal(); os.Remove(blocked) }
+		},
+	} {
+		disk := t.TempDir()
+		heal := breakIt(disk)
+		r := try(t, "", "ferry-pull", append([]string{disk}, flags...)...)
+		if r.code == 0 || r.code == 64 && name != "pack" {
+			t.Errorf("%s: exit status %d: the failure that is meant did not come\n%s", name, r.code, r.stderr)
+		}
+		left, err := os.ReadDir(disk)
+		if err != nil || len(left) == 0 {
+			t.Errorf("%s: nothing was left to go on from: %v", name, err)
+		}
+		heal()
+		run(t, "", "ferry-pull", append([]string{disk}, flags...)...)
+		run(t, "", "ferry-unpack", disk)
 	}
 }
 

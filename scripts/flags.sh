@@ -88,3 +88,15 @@ find_stages() {
   [[ ! -x $here/../bin/ferry-fetch ]] || PATH=$here/../bin:$PATH
   command -v ferry-fetch >/dev/null || die "ferry-fetch is not on the PATH" "run make install, or make build in a checkout"
 }
+
+# begin_summary: makes $scratch, which goes when the script ends, and lets the
+# summary of the stages count the time from now. The stages write their frames
+# to files there, so that exactly one is shown, behind all other messages.
+begin_summary() {
+  scratch=$(mktemp -d)
+  frame=$scratch/summary
+  trap 'cat -- "$frame" >&2 2>/dev/null || :; rm -rf -- "$scratch"' EXIT
+  FERRY_STARTED=$(printf '%(%s)T' -1)
+  export FERRY_STARTED
+  [[ ! -t 2 || ${TERM:-dumb} == dumb ]] || export FORCE_COLOR=1
+}

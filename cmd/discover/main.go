@@ -7,6 +7,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 
 	"ferry/cmd/internal/connect"
@@ -84,12 +85,16 @@ func (f *flags) deckhouse(ctx context.Context, s *stage.Session) error {
 	if p.Source == "" {
 		p.Source = deckhouse.DefaultSource
 	}
+	s.Summary.Title, s.Summary.From = "Discovery", p.Source
 	inputs, err := stage.InputsOf(p)
 	if err != nil {
 		return err
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.CatalogSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.CatalogSpec) {
+			s.Summary.State = fmt.Sprintf("complete: %d repositories were looked at", len(spec.Repositories))
+		},
 		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
 			client, err := f.Deckhouse.Client(s, connect.HostOf([]string{p.Source}))
 			if err != nil {
@@ -180,12 +185,16 @@ func (f *flags) generic(ctx context.Context, s *stage.Session) error {
 	for i, item := range items {
 		lines[i] = item.Text
 	}
+	s.Summary.Title, s.Summary.From = "Discovery", list.Name
 	inputs, err := stage.InputsOf(lines)
 	if err != nil {
 		return err
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.CatalogSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.CatalogSpec) {
+			s.Summary.State = fmt.Sprintf("complete: %d repositories were looked at", len(spec.Repositories))
+		},
 		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
 			client, err := f.Generic.Client(s, connect.HostOf(lines))
 			if err != nil {

@@ -13,24 +13,16 @@ import (
 	"ferry/pkg/bundle"
 	"ferry/pkg/contract"
 	"ferry/pkg/stage"
+	"ferry/pkg/summary"
 )
 
 type flags struct {
-	Dir       string    `arg:"" help:"The directory for the archives or layouts; made if it is missing."`
-	Layouts   bool      `help:"Write no archives but OCI image layouts: each repository is one, in the directory DIR/PATH."`
-	ChunkSize chunkSize `placeholder:"SIZE" help:"Cut archives into files of at most SIZE: 4GiB, 4.7GB, 650MiB, or a plain number of gigabytes (10^9 bytes), as in d8. 0 does not cut."`
-	Gost      bool      `name:"gost-digest" help:"Write a file NAME.gostsum beside each file NAME: its hash by GOST R 34.11-2012, 256 bits, as 64 hex digits."`
-	Force     bool      `help:"Replace the archives or layouts of another bundle that are in the directory."`
-	Parallel  int       `default:"2" placeholder:"N" help:"Write at most ${default} archives, or blobs of layouts, at a time."`
-}
-
-// chunkSize is a size in bytes.
-type chunkSize int64
-
-func (c *chunkSize) UnmarshalText(text []byte) error {
-	n, err := bundle.ParseChunkSize(string(text))
-	*c = chunkSize(n)
-	return err
+	Dir       string           `arg:"" help:"The directory for the archives or layouts; made if it is missing."`
+	Layouts   bool             `help:"Write no archives but OCI image layouts: each repository is one, in the directory DIR/PATH."`
+	ChunkSize bundle.ChunkSize `placeholder:"SIZE" help:"Cut archives into files of at most SIZE: 4GiB, 4.7GB, 650MiB, or a plain number of gigabytes (10^9 bytes), as in d8. 0 does not cut."`
+	Gost      bool             `name:"gost-digest" help:"Write a file NAME.gostsum beside each file NAME: its hash by GOST R 34.11-2012, 256 bits, as 64 hex digits."`
+	Force     bool             `help:"Replace the archives or layouts of another bundle that are in the directory."`
+	Parallel  int              `default:"2" placeholder:"N" help:"Write at most ${default} archives, or blobs of layouts, at a time."`
 }
 
 const description = `
@@ -71,6 +63,9 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	contents := &inventory.Spec.Contents
+	s.Summary.Title, s.Summary.Words = "Bundle", summary.Pulling("not all packed")
+	s.Summary.From, s.Summary.To, s.Summary.Overview = contents.Source, f.Dir, contents.Overview
 	inputs, err := f.inputs(inventory)
 	if err != nil {
 		return err
@@ -80,6 +75,9 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.BundleSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.BundleSpec) {
+			s.Summary.Archives, s.Summary.State = spec.Archives, "the bundle is complete"
+		},
 		Valid: func(_ context.Context, doc *contract.Bundle) error {
 			// bundle.json is the mark of a finished directory.
 			if written, err := f.finished(&inventory.Spec.Contents); err != nil || !reflect.DeepEqual(written, doc) {
@@ -106,7 +104,7 @@ func (f *flags) finished(contents *contract.Contents) (*contract.Bundle, error) 
 // machine, and the Bundle must be the same on every machine.
 func (f *flags) inputs(inventory *contract.Inventory) ([]contract.Input, error) {
 	options, err := stage.InputsOf(struct {
-		ChunkSize chunkSize
+		ChunkSize bundle.ChunkSize
 		Layouts   bool `json:",omitempty"`
 		Gost      bool `json:",omitempty"`
 	}{f.ChunkSize, f.Layouts, f.Gost})
@@ -163,6 +161,7 @@ func (f *flags) produceLayouts(
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
 		Inputs: inputs,
+		Tell:   func(*contract.InventorySpec) { s.Summary.State = "the layouts are complete" },
 		Valid: func(_ context.Context, doc *contract.Inventory) error {
 			if _, err := f.finished(&inventory.Contents); err != nil {
 				return err

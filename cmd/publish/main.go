@@ -11,7 +11,9 @@ import (
 	"ferry/cmd/internal/content"
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/progress"
 	"ferry/pkg/stage"
+	"ferry/pkg/summary"
 	"ferry/pkg/transfer"
 )
 
@@ -64,6 +66,8 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.Words = "Publication", summary.Publishing()
+	s.Summary.To, s.Summary.Overview = target.String(), inventory.Spec.Contents.Overview
 	inputs, err := stage.InputsOf(struct {
 		Target   string
 		Prefixes []transfer.Prefix
@@ -78,6 +82,10 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.ReceiptSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.ReceiptSpec) {
+			s.Summary.Overview = spec.Overview
+			s.Summary.State = fmt.Sprintf("%d tags stand at the target, read back and equal by digest", len(spec.Tags))
+		},
 		Make: func(ctx context.Context) (contract.ReceiptSpec, error) {
 			return f.publish(ctx, s, publisher, &inventory.Spec)
 		},
@@ -97,6 +105,8 @@ func (f *flags) publish(ctx context.Context, s *stage.Session, p *transfer.Publi
 	defer client.Close()
 	p.Content, p.Target = from, client
 	receipt, figures, err := p.Publish(ctx, &inventory.Contents)
+	s.Summary.Facts = []summary.Fact{{Label: "Sent", Text: fmt.Sprintf("%d tags; %d blobs, %s; %d blobs were mounted",
+		figures.TagsWritten, figures.BlobsUploaded, progress.Size(figures.BytesUploaded), figures.BlobsMounted)}}
 	s.Count("tags", figures.Tags)
 	s.Count("tagsWritten", figures.TagsWritten)
 	s.Count("blobsUploaded", figures.BlobsUploaded)

@@ -20,6 +20,7 @@ import (
 	"ferry/pkg/fault"
 	"ferry/pkg/generic"
 	"ferry/pkg/stage"
+	"ferry/pkg/summary"
 )
 
 type flags struct {
@@ -63,6 +64,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.From, s.Summary.Words = "Selection", catalog.Spec.Source, summary.Pulling("not selected")
 	// One entry a vendor.
 	vendors := map[string]func(contract.CatalogSpec) (choice, error){
 		deckhouse.Vendor: f.deckhouse,
@@ -82,6 +84,10 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	}
 	err = stage.Produce(ctx, s, stage.Product[contract.SelectionSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.SelectionSpec) {
+			s.Summary.Overview, s.Summary.Outcome = spec.Overview, summary.Planned
+			s.Summary.State = fmt.Sprintf("complete: %d images are selected by name", len(spec.Images))
+		},
 		Make: func(context.Context) (contract.SelectionSpec, error) {
 			spec, err := chosen.decide(s)
 			if err == nil {

@@ -15,6 +15,7 @@ import (
 	"ferry/pkg/fault"
 	"ferry/pkg/stage"
 	"ferry/pkg/store"
+	"ferry/pkg/summary"
 	"ferry/pkg/transfer"
 )
 
@@ -51,7 +52,9 @@ func main() {
 type source struct {
 	dir    string           // of a bundle of ours
 	inputs []contract.Input // none where no document says what must be there
-	verify verification
+	// overview is what a document says that they hold.
+	overview contract.Overview
+	verify   verification
 }
 
 // verification reads all of a source and returns the place and what it holds.
@@ -62,10 +65,16 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.From, s.Summary.To, s.Summary.Words = "Verification", src.dir, f.To, summary.Verifying()
+	s.Summary.Overview = src.overview
 	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
 		Inputs: src.inputs,
-		Valid:  func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
-		Make:   func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
+		Tell: func(spec *contract.InventorySpec) {
+			s.Summary.Overview, s.Summary.Archives = spec.Contents.Overview, spec.Store.Archives
+			s.Summary.State = "every byte is what it should be"
+		},
+		Valid: func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
+		Make:  func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
 	})
 }
 
@@ -157,7 +166,7 @@ func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{dir, inputs, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
+	return &source{dir, inputs, doc.Spec.Contents.Overview, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
 		if doc.Spec.Layouts {
 			return inLayouts(dir), doc.Spec.Contents, bundle.VerifyLayouts(ctx, dir, &doc.Spec, s.Progress)
 		}
@@ -171,7 +180,7 @@ func inLayouts(dir string) contract.StoreLocation {
 }
 
 func imported(dirs []bundle.Directory) *source {
-	return &source{"", nil, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
+	return &source{"", nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
 		s.Log.Info("the archives say themselves what they hold, as those of d8 mirror do, for no " + bundle.DocumentName + " describes them all")
 		files, contents, err := bundle.Import(ctx, dirs, deckhouse.Imported{}, s.Progress)
 		if err != nil {
@@ -225,7 +234,7 @@ func importedLayouts(dir string, by rules, noArchives error) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{"", nil, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
+	return &source{"", nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
 		s.Log.Info("there are no archives, but OCI image layouts: no " + bundle.DocumentName + " describes them, and they say themselves what they hold")
 		contents, err := bundle.ImportLayouts(ctx, tree, chosen, s.Progress)
 		if err != nil {

@@ -33,6 +33,9 @@ type Rules interface {
 	// Yields says that the archive's tags give way where another archive has
 	// the same tags for other images.
 	Yields(archive string) bool
+	// Overview is what a person counts of images, sorted by archive, path and
+	// tag; the figures are not counted yet.
+	Overview(images []contract.Image) contract.Overview
 }
 
 // Set is the files of one archive, found by their names.
@@ -507,6 +510,9 @@ func (imp *importer) contents(dirs []Directory) (*contract.Contents, error) {
 	}
 	c.Discovery = imp.discovery()
 	c.PruneEmpty()
+	c.Normalize() // sorts the images
+	c.Overview = imp.rules.Overview(c.Images)
+	c.UpdateOverview()
 	c.Normalize()
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("the archives contradict each other: %w", err)

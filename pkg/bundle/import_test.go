@@ -3,6 +3,7 @@ package bundle
 import (
 	"archive/tar"
 	"bytes"
+	stdcmp "cmp"
 	"encoding/json"
 	"io"
 	"os"
@@ -33,6 +34,15 @@ func (plainRules) Discovery(path string) []contract.DiscoveryTag {
 	return []contract.DiscoveryTag{{Path: "found", Tag: "_" + strings.ReplaceAll(path, "/", "_"), Needs: path}}
 }
 func (plainRules) Archive(path string) string { return "at-" + strings.ReplaceAll(path, "/", "-") }
+func (plainRules) Overview(images []contract.Image) contract.Overview {
+	o := contract.Overview{Components: []contract.Component{{Name: "Things", State: contract.ComponentWanted}, {Name: "Others", State: contract.ComponentWanted}}}
+	for i, im := range images {
+		if i == 0 || images[i-1].Archive != im.Archive || images[i-1].Path != im.Path {
+			o.Members = append(o.Members, contract.Member{Component: "Things", Name: stdcmp.Or(im.Path, "root"), Archive: im.Archive, Path: im.Path, Versions: []string{im.Tag}})
+		}
+	}
+	return o
+}
 func (plainRules) Yields(archive string) bool { return archive == "versions" }
 
 func headerOf(typeflag byte, name, link string) tar.Header {
@@ -197,8 +207,19 @@ func TestImportContents(t *testing.T) {
 		Skipped:   []contract.Skipped{},
 	}
 	b := newBuilder()
-	b.image("A")
+	image := b.image("A")
 	want.Manifests, want.Blobs = b.contents.Manifests, b.contents.Blobs
+	bytes := image.Size
+	for _, blob := range want.Blobs {
+		bytes += blob.Size
+	}
+	want.Overview = contract.Overview{
+		Components: []contract.Component{
+			{Name: "Things", State: contract.ComponentWanted, Images: 1, Bytes: bytes},
+			{Name: "Others", State: contract.ComponentAbsent},
+		},
+		Members: []contract.Member{{Component: "Things", Name: "p", Archive: "x", Path: "p", Versions: []string{"v1"}}},
+	}
 	want.Normalize()
 	if diff := cmp.Diff(want, contents); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

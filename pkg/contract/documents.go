@@ -11,17 +11,40 @@ import (
 
 // PlanSpec is the exact list of what a fetch downloads.
 type PlanSpec struct {
-	Contents Contents `json:"contents"`
+	// Archives are the archives that a pack of the contents writes.
+	Archives []ArchiveSize `json:"archives"`
+	Contents Contents      `json:"contents"`
+}
+
+// ArchiveSize is how large an archive will be.
+type ArchiveSize struct {
+	// Name is the archive's name in Contents.Archives.
+	Name string `json:"name"`
+	// Size is that of the whole tar in bytes: of its chunks together.
+	Size int64 `json:"size"`
 }
 
 // Kind is KindPlan.
 func (*PlanSpec) Kind() Kind { return KindPlan }
 
-// Normalize sorts the contents.
-func (s *PlanSpec) Normalize() { s.Contents.Normalize() }
+// Normalize sorts archives and contents.
+func (s *PlanSpec) Normalize() {
+	s.Archives = sortedBy(s.Archives, func(a, b ArchiveSize) int { return cmp.Compare(a.Name, b.Name) })
+	s.Contents.Normalize()
+}
 
-// Validate checks the contents.
-func (s *PlanSpec) Validate() error { return s.Contents.Validate() }
+// Validate checks that archives and contents agree.
+func (s *PlanSpec) Validate() error {
+	if len(s.Archives) != len(s.Contents.Archives) {
+		return fmt.Errorf("spec.archives: %d archives, but the contents name %d", len(s.Archives), len(s.Contents.Archives))
+	}
+	for i, a := range s.Archives {
+		if a.Name != s.Contents.Archives[i].Name || a.Size <= 0 {
+			return fmt.Errorf("spec.archives[%d]: %s of %d bytes, want %s with a size", i, a.Name, a.Size, s.Contents.Archives[i].Name)
+		}
+	}
+	return s.Contents.Validate()
+}
 
 // StoreType says what an Inventory's content lies in.
 type StoreType string
@@ -268,6 +291,8 @@ type ReceiptSpec struct {
 	Tags []ReceiptTag `json:"tags"`
 	// Skipped as in Contents: what the source did not have.
 	Skipped []Skipped `json:"skipped"`
+	// Overview as in Contents: what a person counts of what was published.
+	Overview Overview `json:"overview"`
 }
 
 // ReceiptTag is a tag as the target has it.
@@ -305,6 +330,7 @@ func (s *ReceiptSpec) Normalize() {
 	s.Skipped = sortedBy(s.Skipped, func(a, b Skipped) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag))
 	})
+	s.Overview.normalize()
 }
 
 // Validate checks names and digests.
@@ -320,7 +346,7 @@ func (s *ReceiptSpec) Validate() error {
 			return fmt.Errorf("spec.tags[%d]: tag %q, digest %q", i, t.Tag, t.Digest)
 		}
 	}
-	return nil
+	return s.Overview.validate(nil)
 }
 
 // ReportSpec says how a stage ended. It is written on failure too.

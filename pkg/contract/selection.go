@@ -18,6 +18,8 @@ type SelectionSpec struct {
 	Images []SelectedImage `json:"images"`
 	// Discovery are the tags that let the product find what is there.
 	Discovery []DiscoveryTag `json:"discovery"`
+	// Overview is what a person counts.
+	Overview Overview `json:"overview"`
 }
 
 // Archive is one archive file. It is made when at least one image lands in it.
@@ -139,6 +141,7 @@ func (s *SelectionSpec) Normalize() {
 		return cmp.Or(cmp.Compare(a.Archive, b.Archive), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Source, b.Source))
 	})
 	s.Discovery = sortedDiscovery(s.Discovery)
+	s.Overview.normalize()
 }
 
 // Validate checks names and that every tag at the target has one owner.
@@ -188,7 +191,10 @@ func (s *SelectionSpec) Validate() error {
 			return fmt.Errorf("spec.images[%d]: it needs %s, which nobody wants", i, im.Needs)
 		}
 	}
-	return validDiscovery(s.Discovery, owner)
+	if err := validDiscovery(s.Discovery, owner); err != nil {
+		return err
+	}
+	return s.Overview.validate(archives)
 }
 
 func validLinks(where string, links []Link) error {

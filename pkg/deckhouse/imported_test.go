@@ -259,12 +259,29 @@ func TestImportUnpackedTreeYieldsWhatD8Pushes(t *testing.T) {
 				got.Images[i].Archive, got.Images[i].Reason = "", ""
 			}
 			contents.Archives, got.Archives = nil, nil
+			contents.Overview, got.Overview = contract.Overview{}, contract.Overview{} // by archive, too
 			contents.Normalize()
 			got.Normalize()
 			if diff := cmp.Diff(contents, got); diff != "" {
 				t.Errorf("(-archives +layouts):\n%s", diff)
 			}
 		})
+	}
+}
+
+// S8.4: modules alone are counted as modules, where they lie.
+func TestOverviewOfModulesAlone(t *testing.T) {
+	images := []contract.Image{
+		{Archive: "modules", Path: "console", Tag: "v1.0.0", Phase: contract.PhaseVersion},
+		{Archive: "modules", Path: "console/release", Tag: "stable", Phase: contract.PhaseChannel},
+	}
+	o := ImportedLayouts([]string{"console", "console/release"}).Overview(images)
+	want := []contract.Member{{
+		Component: "Modules", Name: "console", Archive: "modules", Path: "console", ChannelPath: "console/release",
+		Versions: []string{"v1.0.0"}, Channels: []string{"stable"},
+	}}
+	if diff := cmp.Diff(want, o.Members); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
 	}
 }
 

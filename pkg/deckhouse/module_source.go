@@ -168,7 +168,23 @@ func atRoot(spec contract.SelectionSpec) contract.SelectionSpec {
 		d := &spec.Discovery[i]
 		d.Path, d.Needs = belowModules(d.Path), belowModules(d.Needs)
 	}
+	spec.Overview = overviewAtRoot(spec.Overview, archive.Name)
 	return spec
+}
+
+// overviewAtRoot has the modules alone: nobody has left out the rest (S2.7.3),
+// nor do modules at the root come from an unusual place (S2.7.4).
+func overviewAtRoot(o contract.Overview, archive string) contract.Overview {
+	i := slices.IndexFunc(o.Components, func(c contract.Component) bool { return c.Unit == Modules.one })
+	modules := o.Components[i]
+	modules.Caution = ""
+	o.Components = []contract.Component{modules}
+	o.Members = slices.Clone(o.Members)
+	for i := range o.Members {
+		m := &o.Members[i]
+		m.Archive, m.Path, m.ChannelPath = archive, belowModules(m.Path), belowModules(m.ChannelPath)
+	}
+	return o
 }
 
 // linksBelowModules returns new links: images share them.
@@ -193,7 +209,7 @@ func belowModules(path string) string {
 func ImportedModules(paths []string) (Imported, error) {
 	for _, path := range paths {
 		if path == "" || !slices.Contains(paths, firstSegment(path)) {
-			return Imported{}, noModules(path)
+			return Imported{}, notModules(path)
 		}
 	}
 	return Imported{modulesAlone: true}, nil
@@ -205,13 +221,13 @@ func CheckModules(c *contract.Contents) error {
 	for _, im := range c.Images {
 		announces := func(d contract.DiscoveryTag) bool { return d.Path == "" && d.Tag == firstSegment(im.Path) }
 		if !slices.ContainsFunc(c.Discovery, announces) {
-			return noModules(im.Path)
+			return notModules(im.Path)
 		}
 	}
 	return nil
 }
 
-func noModules(path string) error {
+func notModules(path string) error {
 	if path == "" {
 		path = "." // the directory itself
 	}

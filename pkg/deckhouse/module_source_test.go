@@ -75,6 +75,18 @@ func TestModuleSourceAtTheRoot(t *testing.T) {
 	}}}, spec.Archives); diff != "" {
 		t.Errorf("archives (-want +got):\n%s", diff)
 	}
+	// S2.7.3, S2.7.4: the summary counts modules, and tells of nothing else.
+	var members []string
+	for _, m := range spec.Overview.Members {
+		members = append(members, m.Archive+" "+m.Path+" "+m.ChannelPath)
+	}
+	want := []string{"modules console console/release", "modules modules modules/release", "modules virtualization virtualization/release"}
+	if diff := cmp.Diff(want, members); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+	if c := spec.Overview.Components; len(c) != 1 || c[0].Name != "Modules" || c[0].State != contract.ComponentWanted || c[0].Flag+c[0].Caution != "" {
+		t.Errorf("components: %+v", c)
+	}
 	var linked func(links []contract.Link) []string
 	linked = func(links []contract.Link) []string {
 		var out []string

@@ -41,6 +41,7 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 			return contract.SelectionSpec{}, nil, err
 		}
 	}
+	s.out.Overview = s.overview()
 	if s.ModuleSource {
 		s.out = atRoot(s.out)
 	}
@@ -85,6 +86,8 @@ type selector struct {
 	// What is selected so far, for the choice of plugins (S5.9).
 	platformVersions []selection.Version
 	bundled          map[string][]selection.Version // versions by module
+
+	pluginsFor map[string]string // what each plugin was chosen for
 }
 
 func newSelector(cat contract.CatalogSpec, in *intent) *selector {
@@ -96,6 +99,8 @@ func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 		contracts: cat.Contracts,
 		out:       contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
 		bundled:   map[string][]selection.Version{},
+
+		pluginsFor: map[string]string{},
 	}
 	for _, row := range cat.Repositories {
 		s.rows[row.Repository] = row
@@ -136,6 +141,12 @@ func unknown(repo oci.Repository) error {
 
 func (s *selector) note(subject, text string) {
 	s.notes = append(s.notes, Note{subject, text})
+}
+
+func (s *selector) noteOnce(subject, text string) {
+	if !slices.Contains(s.notes, Note{subject, text}) {
+		s.note(subject, text)
+	}
 }
 
 // archive plans an archive. A package named "versions" shares package-versions.

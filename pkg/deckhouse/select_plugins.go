@@ -1,6 +1,7 @@
 package deckhouse
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -80,6 +81,7 @@ func (s *selector) pluginImages() error {
 	}
 	for _, p := range result.Selected {
 		path := pluginsPath + "/" + p.Name
+		s.pluginsFor[p.Name] = cmp.Or(s.pluginsFor[p.Name], p.For)
 		s.want(contract.SelectedImage{
 			Source: s.layout.Plugin(p.Name).WithTag(p.Tag).String(), Archive: "plugin-" + p.Name,
 			Path: path, Tag: p.Tag, Phase: contract.PhaseVersion, Reason: strings.Join(p.Reasons, ", "),

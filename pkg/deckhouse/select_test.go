@@ -162,6 +162,7 @@ func TestSecurityAndInstaller(t *testing.T) {
 		},
 		Discovery: []contract.DiscoveryTag{},
 	}
+	spec.Overview = contract.Overview{} // see TestOverview
 	if diff := cmp.Diff(want, spec); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
@@ -221,14 +222,17 @@ func TestIsChannel(t *testing.T) {
 
 // S3.4.5: the order of what the source answered shapes nothing.
 func TestSelectIsSorted(t *testing.T) {
-	policy := withoutCLI(Policy{IncludeModules: []string{"console@^1.40.0"}, NoSecurityDB: true, NoInstaller: true})
-	cat := platformCatalog(fiveChannels, fiveTags).addOn(Modules, "console", consoleChannels, consoleTags)
+	policy := Policy{IncludeModules: []string{"console@^1.40.0"}, NoSecurityDB: true, NoInstaller: true}
+	cat := platformCatalog(fiveChannels, fiveTags).addOn(Modules, "console", consoleChannels, consoleTags).
+		beside("", "v1.0.0 v1.1.0").beside("plugins", "a b").beside("plugins/package", "").unlisted().plugin("system", "v1.0.0").
+		plugin("a", "v1.0.0 v1.1.0", needsModule("console", ">=1.40.0"), needsModule("console", "<2")).plugin("b", "v1.0.0", needsModule("console", ""))
 	want, _, err := Select(cat.CatalogSpec, policy)
 	if err != nil {
 		t.Fatal(err)
 	}
 	slices.Reverse(cat.Repositories)
 	slices.Reverse(cat.CatalogSpec.Channels)
+	slices.Reverse(cat.Contracts)
 	for _, r := range cat.Repositories {
 		slices.Reverse(r.Tags)
 	}

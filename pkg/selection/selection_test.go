@@ -313,3 +313,12 @@ func FuzzParseChoice(f *testing.F) {
 		}
 	})
 }
+
+// S2.7.2: versions for people, the newest first, and what is no version behind.
+func TestNewestFirst(t *testing.T) {
+	got := NewestFirst([]string{"pr1", "v1.9.0", "v1.10.0-rc.1", "latest", "1.10", "v1.10.0"})
+	want := []string{"1.10", "v1.10.0", "v1.10.0-rc.1", "v1.9.0", "latest", "pr1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -132,3 +132,23 @@ func Tags(versions []Version) []string {
 	}
 	return out
 }
+
+// NewestFirst sorts tags for people: versions, the newest first, then tags that
+// are none, by name.
+func NewestFirst(tags []string) []string {
+	tags = slices.Clone(tags)
+	slices.SortFunc(tags, func(a, b string) int {
+		v, isVersion := ParseVersion(a)
+		w, other := ParseVersion(b)
+		switch {
+		case isVersion && other:
+			return cmp.Or(w.Compare(v), cmp.Compare(a, b))
+		case isVersion:
+			return -1
+		case other:
+			return 1
+		}
+		return cmp.Compare(a, b)
+	})
+	return tags
+}

@@ -87,14 +87,18 @@ func (o outcome) text() string {
 func (s *Session) finish(ctx context.Context, err error) int {
 	s.display.Done()
 	if err == nil {
-		if err = s.deliver(ctx); err == nil {
-			return exitSuccess
+		err = s.deliver(ctx)
+	}
+	o := outcome{code: exitSuccess}
+	if err != nil {
+		o = s.judge(ctx, err)
+		s.print(o)
+		if err := s.writeReport(o); err != nil {
+			s.Log.Error("the report could not be written", "cause", err)
 		}
 	}
-	o := s.judge(ctx, err)
-	s.print(o)
-	if err := s.writeReport(o); err != nil {
-		s.Log.Error("the report could not be written", "cause", err)
+	if err := s.summarize(o); err != nil {
+		s.Log.Error("the summary could not be written", "cause", err)
 	}
 	return o.code
 }

@@ -17,8 +17,8 @@ import (
 func (p *publishing) checkAccess(ctx context.Context, missing []tagTask) error {
 	chosen := map[oci.Repository]oci.Repository{} // by root
 	for _, t := range missing {
-		at, ok := chosen[t.root]
-		if !ok || t.ref.Repository == t.root || at != t.root && t.ref.Path < at.Path {
+		// A root sorts before all that is below it.
+		if at, ok := chosen[t.root]; !ok || t.ref.Path < at.Path {
 			chosen[t.root] = t.ref.Repository
 		}
 	}

@@ -268,6 +268,7 @@ func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, erro
 		Source:    sel.Source,
 		Archives:  slices.Clone(sel.Archives),
 		Discovery: slices.Clone(sel.Discovery),
+		Overview:  sel.Overview,
 	}
 	for d := range k.blobs {
 		if m, both := k.manifests[d]; both {
@@ -282,6 +283,7 @@ func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, erro
 	k.addNeeded(&c)
 	c.Skipped = skippedOnce(k.skipped, c.Images)
 	c.PruneEmpty()
+	c.UpdateOverview()
 	c.Normalize()
 	if err := c.Validate(); err != nil {
 		return contract.Contents{}, fmt.Errorf("closing the selection: %w", err)

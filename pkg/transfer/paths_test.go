@@ -104,6 +104,9 @@ func (asTheyLie) Phase(string, string) int                 { return 0 }
 func (asTheyLie) Discovery(string) []contract.DiscoveryTag { return nil }
 func (asTheyLie) Archive(string) string                    { return "all" }
 func (asTheyLie) Yields(string) bool                       { return false }
+func (asTheyLie) Overview([]contract.Image) contract.Overview {
+	return contract.Overview{}
+}
 
 func assertPublishes(t *testing.T, what string, contents *contract.Contents, content store.Reader, want map[string]oci.Digest) {
 	t.Helper()

@@ -139,7 +139,7 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	}
 	p.Progress.Phase("reading back")
 	receipt, err := run.readBack(ctx, append(tasks, assumed...))
-	receipt.Skipped = c.Skipped
+	receipt.Skipped, receipt.Overview = c.Skipped, c.Overview
 	return receipt, run.figures, err
 }
 

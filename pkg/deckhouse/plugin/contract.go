@@ -9,7 +9,6 @@ package plugin
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -17,6 +16,8 @@ import (
 
 	"ferry/pkg/contract"
 	"ferry/pkg/selection"
+
+	"sigs.k8s.io/yaml"
 )
 
 // Annotation is the key under which a manifest carries the contract (S1.8.1).
@@ -69,7 +70,8 @@ type group struct {
 }
 
 // ParseContract reads the value of the annotation. An empty one is that of a
-// plugin without needs (S1.8.2). An error says that the contract cannot be read,
+// plugin without needs (S1.8.2). JSON is meant; YAML, of which JSON is a part, is
+// read as well (S1.8.1). An error says that the contract cannot be read,
 // or breaks the rules of S1.8.5; it is a fault of the content, and has no kind.
 func ParseContract(annotation string) ([]contract.Requirement, error) {
 	annotation = strings.TrimSpace(annotation)
@@ -81,7 +83,7 @@ func ParseContract(annotation string) ([]contract.Requirement, error) {
 		return nil, errors.New("the contract is not base64")
 	}
 	var t text
-	if err := json.Unmarshal(body, &t); err != nil {
+	if err := yaml.Unmarshal(body, &t); err != nil {
 		return nil, fmt.Errorf("the contract is not what a contract says: %w", err)
 	}
 	if err := wellFormed(t.Requirements.Modules); err != nil {

@@ -52,8 +52,8 @@ func (r *resolver) dependencyPlugin(q contract.Requirement, dependent Release, d
 	if len(d.path) > maxDepth {
 		return rejected("which is more than %d dependencies away from the first one", maxDepth)
 	}
-	reason := "needed by plugin " + d.path[len(d.path)-1] + " " + dependent.Version.Tag()
-	if r.reuse(q.Name, within, reason) {
+	why := reason{ForPlugins, "needed by plugin " + d.path[len(d.path)-1] + " " + dependent.Version.Tag()}
+	if r.reuse(q.Name, within, why) {
 		return nil
 	}
 	if r.PinsOnly {
@@ -74,14 +74,14 @@ func (r *resolver) dependencyPlugin(q contract.Requirement, dependent Release, d
 		}
 		return r.admissible(q.Name, rel, d.gated)
 	}
-	if err := r.newestThat(q.Name, releases, reason, d); err != nil {
+	if err := r.newestThat(q.Name, releases, why, d); err != nil {
 		return rejected("of which no version can be had: %w", err)
 	}
 	return nil
 }
 
 // reuse takes the newest chosen release of a plugin that lies within the range.
-func (r *resolver) reuse(name string, within selection.Range, reason string) bool {
+func (r *resolver) reuse(name string, within selection.Range, why reason) bool {
 	var best *Release
 	for _, p := range r.picks {
 		if p.name == name && within.Match(p.release.Version) && (best == nil || p.release.Version.Compare(best.Version) > 0) {
@@ -89,7 +89,7 @@ func (r *resolver) reuse(name string, within selection.Range, reason string) boo
 		}
 	}
 	if best != nil {
-		r.pick(name, *best, reason)
+		r.pick(name, *best, why)
 	}
 	return best != nil
 }

@@ -39,7 +39,7 @@ func (r *resolver) pins(c selection.Choice) error {
 		if rel.Problem != "" {
 			return r.refuse(c.Name, "plugin %s %s cannot be relied on: %s", c.Name, tag, rel.Problem)
 		}
-		r.pick(c.Name, rel, Flag+" "+c.Name+"@="+tag)
+		r.pick(c.Name, rel, reason{Included, Flag + " " + c.Name + "@=" + tag})
 	}
 	return nil
 }
@@ -112,7 +112,7 @@ func (r *resolver) wanted(c selection.Choice, constraint string, within func(sel
 		return r.refuse(c.Name, "no version of plugin %s matches %q", c.Name, strings.TrimPrefix(constraint, "@"))
 	}
 	d := demand{fits: func(rel Release) error { return r.admissible(c.Name, rel, false) }}
-	if err := r.newestThat(c.Name, releases, Flag+" "+c.Name+constraint, d); err != nil {
+	if err := r.newestThat(c.Name, releases, reason{Included, Flag + " " + c.Name + constraint}, d); err != nil {
 		return r.refuse(c.Name, "no version of plugin %s%s can be carried: %w", c.Name, constraint, err)
 	}
 	return nil

@@ -63,9 +63,19 @@ type Selected struct {
 	Name string
 	// Tag is the version as published.
 	Tag string
+	// For is what it was chosen for first, as people count plugins (S2.7.2).
+	For string
 	// Reasons are why, each once, in the order in which they were found.
 	Reasons []string
 }
+
+// What plugins are chosen for.
+const (
+	ForModules  = "for modules"
+	ForPlatform = "for the platform"
+	ForPlugins  = "for plugins"
+	Included    = "included"
+)
 
 // Note is one sentence about a plugin, without a full stop.
 type Note struct {

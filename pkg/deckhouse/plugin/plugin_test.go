@@ -316,9 +316,9 @@ func TestReasons(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Selected{
-		{"db", "1.0.0", []string{"needed by plugin mgr 1.0.0", "needed by plugin system 1.0.0", "--include-plugin db"}},
-		{"mgr", "1.0.0", []string{"for module pg 1.5.0", "for module pg 1.0.0", "--include-plugin mgr@=1.0.0"}},
-		{"system", "1.0.0", []string{"for the platform"}},
+		{"db", "1.0.0", ForPlugins, []string{"needed by plugin mgr 1.0.0", "needed by plugin system 1.0.0", "--include-plugin db"}},
+		{"mgr", "1.0.0", ForModules, []string{"for module pg 1.5.0", "for module pg 1.0.0", "--include-plugin mgr@=1.0.0"}},
+		{"system", "1.0.0", ForPlatform, []string{"for the platform"}},
 	}
 	if diff := cmp.Diff(want, got.Selected); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -335,8 +335,8 @@ func TestReuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Selected{
-		{"s", "1.1.0", []string{"needed by plugin a 1.0.0", "needed by plugin c 1.0.0"}},
-		{"s", "1.0.0", []string{"needed by plugin b 1.0.0"}},
+		{"s", "1.1.0", ForPlugins, []string{"needed by plugin a 1.0.0", "needed by plugin c 1.0.0"}},
+		{"s", "1.0.0", ForPlugins, []string{"needed by plugin b 1.0.0"}},
 	}
 	if diff := cmp.Diff(want, got.Selected[len(got.Selected)-2:]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -493,6 +493,8 @@ func TestParseContract(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"S1.8.2: no needs", `{}`, ""},
 		{"S1.8.3: null lists", modules(`{"mandatory":null,"anyOf":null}`), ""},
+		{"S1.8.1: YAML", "requirements:\n  modules:\n    anyOf:\n    - name: g\n      modules: [{name: a, constraint: '>=1'}]\n", ""},
+		{"S1.8.1, S1.8.5: YAML that contradicts itself", "requirements:\n  modules:\n    anyOf:\n    - name: g\n", "no members"},
 		{"S1.8.6: not JSON", `<html>`, "not what a contract says"},
 		{"S1.8.4: the first form, modules", modules(`[{"name":"pg"}]`), "not what a contract says"},
 		{"S1.8.4: the first form, plugins", `{"requirements":{"plugins":[]}}`, "not what a contract says"},

@@ -40,11 +40,14 @@ type resolver struct {
 	attempts int
 }
 
+// reason is why a release is chosen: what it is for, and for which in particular.
+type reason struct{ what, text string }
+
 // pick is a chosen release with one reason; there may be more picks of it.
 type pick struct {
 	name    string
 	release Release
-	reason  string
+	reason  reason
 }
 
 type mark struct{ picks, warnings int }
@@ -55,8 +58,8 @@ func (r *resolver) rollback(m mark) {
 	r.picks, r.warnings = r.picks[:m.picks], r.warnings[:m.warnings]
 }
 
-func (r *resolver) pick(name string, rel Release, reason string) {
-	r.picks = append(r.picks, pick{name, rel, reason})
+func (r *resolver) pick(name string, rel Release, why reason) {
+	r.picks = append(r.picks, pick{name, rel, why})
 }
 
 func (r *resolver) warn(name, format string, args ...any) {
@@ -128,7 +131,7 @@ func (r *resolver) forModule(name string, releases []Release, module string, v s
 		}
 		return r.gate(rel)
 	}
-	return r.newestThat(name, releases, "for module "+module+" "+v.Tag(), demand{gated: true, fits: fits})
+	return r.newestThat(name, releases, reason{ForModules, "for module " + module + " " + v.Tag()}, demand{gated: true, fits: fits})
 }
 
 // forPlatform chooses what goes with the platform. What is missing is no
@@ -140,7 +143,7 @@ func (r *resolver) forPlatform() {
 			r.missing(name, "the source does not publish it, or the login may not see it")
 			continue
 		}
-		if err := r.newestThat(name, releases, "for the platform", demand{gated: true, fits: r.gate}); err != nil {
+		if err := r.newestThat(name, releases, reason{ForPlatform, "for the platform"}, demand{gated: true, fits: r.gate}); err != nil {
 			r.missing(name, err.Error())
 		}
 	}
@@ -166,13 +169,13 @@ type demand struct {
 // newestThat chooses the first of releases that meets the demand and whose
 // dependencies can be had. Contracts that cannot be read are passed over
 // (S5.10.9), with a warning. The error is the first release's.
-func (r *resolver) newestThat(name string, releases []Release, reason string, d demand) error {
+func (r *resolver) newestThat(name string, releases []Release, why reason, d demand) error {
 	if len(d.path) == 0 {
 		r.attempts = 0
 	}
 	var first error
 	for i, rel := range releases {
-		err := r.try(name, rel, reason, d)
+		err := r.try(name, rel, why, d)
 		if err == nil {
 			for _, passed := range releases[:i] {
 				if passed.Problem != "" {
@@ -189,7 +192,7 @@ func (r *resolver) newestThat(name string, releases []Release, reason string, d 
 }
 
 // try chooses one release, or leaves nothing behind.
-func (r *resolver) try(name string, rel Release, reason string, d demand) (err error) {
+func (r *resolver) try(name string, rel Release, why reason, d demand) (err error) {
 	before := r.mark()
 	defer func() {
 		if err != nil {
@@ -202,7 +205,7 @@ func (r *resolver) try(name string, rel Release, reason string, d demand) (err e
 	if err := d.fits(rel); err != nil {
 		return err
 	}
-	r.pick(name, rel, reason)
+	r.pick(name, rel, why)
 	return r.dependencies(name, rel, d)
 }
 
@@ -212,11 +215,11 @@ func (r *resolver) result() Result {
 	for _, p := range r.picks {
 		i := slices.IndexFunc(out.Selected, func(s Selected) bool { return s.Name == p.name && s.Tag == p.release.Version.Tag() })
 		if i < 0 {
-			out.Selected = append(out.Selected, Selected{Name: p.name, Tag: p.release.Version.Tag()})
+			out.Selected = append(out.Selected, Selected{Name: p.name, Tag: p.release.Version.Tag(), For: p.reason.what})
 			i = len(out.Selected) - 1
 		}
-		if s := &out.Selected[i]; !slices.Contains(s.Reasons, p.reason) {
-			s.Reasons = append(s.Reasons, p.reason)
+		if s := &out.Selected[i]; !slices.Contains(s.Reasons, p.reason.text) {
+			s.Reasons = append(s.Reasons, p.reason.text)
 		}
 		delete(r.skipped, p.name) // chosen for another reason after all (S5.10.10)
 	}

@@ -204,6 +204,7 @@ func TestArtifactRefused(t *testing.T) {
 		{"Quay", 400, "MANIFEST_INVALID", manifestOf(trivy, trivyLayer, trivyLayer), fault.ArtifactRefused, trivy + ": [" + trivyLayer + "]"},
 		{"415", 415, "UNSUPPORTED", manifestOf(trivy, trivyLayer), fault.ArtifactRefused, trivyLayer},
 		{"an image's config", 400, "MANIFEST_INVALID", manifestOf(config, "application/deckhouse.io.bdu.layer.v1.tar+gzip"), fault.ArtifactRefused, "bdu"},
+		{"an image's layer", 400, "MANIFEST_INVALID", manifestOf(trivy, layer), fault.ArtifactRefused, trivy},
 		{"an image", 400, "MANIFEST_INVALID", manifestOf(config, layer), nil, ""},
 		{"an index", 400, "MANIFEST_INVALID", registrytest.IndexManifest(), nil, ""},
 		{"another refusal", 400, "NAME_INVALID", manifestOf(trivy, trivyLayer), nil, ""},
