@@ -171,8 +171,15 @@ func describesReleases(path string) (bool, error) {
 }
 
 func (f *flags) generic(catalog contract.CatalogSpec) (choice, error) {
-	if f.Given() || f.ModulesFilter != "" || f.Releases != "" {
-		return choice{}, fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit")
+	opts := generic.Options{SkipAttachments: f.SkipAttachments}
+	others := f.Deckhouse
+	others.SkipAttachments = false
+	if others.Given() || f.ModulesFilter != "" || f.Releases != "" {
+		return choice{}, fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit, but for --skip-attachments")
 	}
-	return choice{decide: func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog) }}, nil
+	var shaping any // no options at all are no input
+	if opts != (generic.Options{}) {
+		shaping = opts
+	}
+	return choice{options: shaping, decide: func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog, opts) }}, nil
 }

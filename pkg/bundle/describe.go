@@ -60,11 +60,8 @@ func (d describer) walk(desc oci.Descriptor) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", desc.Digest, err)
 	}
-	described := &contract.Manifest{Digest: desc.Digest, MediaType: m.MediaType, Size: desc.Size, References: []oci.Digest{}}
-	for _, r := range m.References() {
-		described.References = append(described.References, r.Digest)
-	}
-	d.layout.graph[desc.Digest] = described
+	described := contract.DescribeManifest(desc, m)
+	d.layout.graph[desc.Digest] = &described
 	for _, child := range m.Manifests {
 		if err := d.walk(child); err != nil {
 			return err
