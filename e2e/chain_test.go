@@ -349,7 +349,7 @@ func TestContractsAndManuals(t *testing.T) {
 		"discover": "writes ferry/v1alpha1 Catalog\n",
 		"select":   "reads ferry/v1alpha1 Catalog\nwrites ferry/v1alpha1 Selection\n",
 		"fetch":    "reads ferry/v1alpha1 Selection\nreads ferry/v1alpha1 Plan\nwrites ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Plan\n",
-		"pack":     "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Bundle\n",
+		"pack":     "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Bundle\nwrites ferry/v1alpha1 Inventory\n",
 		"unpack":   "writes ferry/v1alpha1 Inventory\n",
 		"publish":  "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Receipt\n",
 	} {

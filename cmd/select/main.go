@@ -26,6 +26,7 @@ import (
 type flags struct {
 	Releases string `placeholder:"FILE" help:"Write the manifests of the selected Deckhouse releases to FILE, deckhousereleases.yaml in bundles of d8. Where no release is chosen by channels, an older FILE of that kind is removed."`
 	policy.Deckhouse
+	ModulesFilter string `placeholder:"NAME:TAG[;NAME:TAG]" help:"Of a ModuleSource carry these modules alone, each at this version, or at this channel and its version." group:"What to carry (ModuleSource)"`
 }
 
 const description = `
@@ -103,6 +104,12 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 
 func (f *flags) deckhouse(catalog contract.CatalogSpec) (choice, error) {
 	p, err := f.Deckhouse.Read()
+	if f.ModulesFilter != "" {
+		if f.Policy != "" {
+			return choice{}, fault.Newf(fault.Usage, "--policy", "it stands for all flags that say what to carry, but --modules-filter is given too")
+		}
+		p.ModulesFilter = f.ModulesFilter
+	}
 	c := choice{options: p, decide: func(s *stage.Session) (contract.SelectionSpec, error) {
 		spec, notes, err := deckhouse.Select(catalog, p)
 		warn(s, notes)
@@ -167,7 +174,7 @@ func (f *flags) generic(catalog contract.CatalogSpec) (choice, error) {
 	opts := generic.Options{SkipAttachments: f.SkipAttachments}
 	others := f.Deckhouse
 	others.SkipAttachments = false
-	if others.Given() || f.Releases != "" {
+	if others.Given() || f.ModulesFilter != "" || f.Releases != "" {
 		return choice{}, fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit, but for --skip-attachments")
 	}
 	var shaping any // no options at all are no input

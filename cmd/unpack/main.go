@@ -20,8 +20,9 @@ import (
 )
 
 type flags struct {
-	Paths []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks; several of them, of any directories, are taken together. Or one directory of OCI image layouts."`
-	To    string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it archives and layouts are read where they lie."`
+	Paths   []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks; several of them, of any directories, are taken together. Or one directory of OCI image layouts."`
+	Modules bool     `help:"Refuse anything but a directory of modules, as mirror-modules writes it: each entry is a module, and its name becomes a tag of the target."`
+	To      string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it archives and layouts are read where they lie."`
 }
 
 const description = `
@@ -136,6 +137,9 @@ func (f *flags) source() (*source, error) {
 	if len(dirs) == 0 {
 		return nil, err
 	}
+	if f.Modules {
+		return modules(dirs, err)
+	}
 	for i, dir := range dirs {
 		if !dir.Whole {
 			continue // single archives, of whatever bundle
@@ -152,7 +156,7 @@ func (f *flags) source() (*source, error) {
 		}
 	}
 	if len(dirs) == 1 && dirs[0].Whole && len(dirs[0].Sets) == 0 {
-		return importedLayouts(dirs[0].Path, err)
+		return importedLayouts(dirs[0].Path, guessed, err)
 	}
 	return imported(dirs), err
 }
@@ -186,9 +190,39 @@ func imported(dirs []bundle.Directory) *source {
 	}}
 }
 
+// modules tells a directory of modules of ours from one of dhctl's, and refuses
+// what is neither (S8.4).
+func modules(dirs []bundle.Directory, noArchives error) (*source, error) {
+	dir := dirs[0]
+	if len(dirs) > 1 || !dir.Whole {
+		return nil, fault.Newf(fault.Usage, "--modules", "one directory is wanted, and nothing else")
+	}
+	doc, text, err := bundle.ReadDocument(dir.Path)
+	switch {
+	case err == nil:
+		if err := deckhouse.CheckModules(&doc.Spec.Contents); err != nil {
+			return nil, err
+		}
+		return ours(dir.Path, doc, text)
+	case fault.KindOf(err) != fault.NotFound:
+		return nil, err
+	case len(dir.Sets) > 0:
+		return nil, fault.Newf(fault.Usage, dir.Path, "there are archives of d8, and a directory of modules is wanted").
+			Hint("ferry-push publishes them")
+	}
+	return importedLayouts(dir.Path, deckhouse.ImportedModules, noArchives)
+}
+
+// rules are found by the paths of layouts.
+type rules func(paths []string) (deckhouse.Imported, error)
+
+func guessed(paths []string) (deckhouse.Imported, error) {
+	return deckhouse.ImportedLayouts(paths), nil
+}
+
 // importedLayouts looks for layouts in a directory without archives; noArchives
 // is the answer where there are none either.
-func importedLayouts(dir string, noArchives error) (*source, error) {
+func importedLayouts(dir string, by rules, noArchives error) (*source, error) {
 	tree, err := bundle.FindLayouts(dir)
 	if err != nil {
 		return nil, err
@@ -196,9 +230,13 @@ func importedLayouts(dir string, noArchives error) (*source, error) {
 	if len(tree.Paths()) == 0 {
 		return nil, noArchives
 	}
+	chosen, err := by(tree.Paths())
+	if err != nil {
+		return nil, err
+	}
 	return &source{"", nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
 		s.Log.Info("there are no archives, but OCI image layouts: no " + bundle.DocumentName + " describes them, and they say themselves what they hold")
-		contents, err := bundle.ImportLayouts(ctx, tree, deckhouse.ImportedLayouts(tree.Paths()), s.Progress)
+		contents, err := bundle.ImportLayouts(ctx, tree, chosen, s.Progress)
 		if err != nil {
 			return contract.StoreLocation{}, contract.Contents{}, err
 		}

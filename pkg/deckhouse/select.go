@@ -43,6 +43,9 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 	}
 	s.out.Attached = s.attachments()
 	s.out.Overview = s.overview()
+	if s.ModuleSource {
+		s.out = atRoot(s.out)
+	}
 	s.out.Normalize()
 	return s.out, s.notes, nil
 }
@@ -54,6 +57,11 @@ func newSelection(cat contract.CatalogSpec, p Policy) (*selector, error) {
 	}
 	if p.Source == "" {
 		p.Source = cat.Source
+	}
+	if ofModuleSource(cat) {
+		p.ModuleSource = true
+	} else if p.ModuleSource {
+		return nil, fault.Newf(fault.Damaged, "Catalog", "it is not of a ModuleSource, and the policy is")
 	}
 	in, err := p.compile()
 	if err != nil {

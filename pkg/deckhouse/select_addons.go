@@ -47,7 +47,10 @@ func (s *selector) addOns(f filter) error {
 // normal; modules may be looked for in the wrong place.
 func (s *selector) noteEmpty(f Family) {
 	text := s.layout.Catalogue(f).String() + " lists no " + f.many
-	if f == Modules {
+	switch {
+	case s.ModuleSource:
+		text += "; check spec.registry.repo of the ModuleSource"
+	case f == Modules:
 		text += "; check the source and --modules-path-suffix"
 	}
 	s.note(f.many, text)
@@ -90,7 +93,11 @@ func (s *selector) addOn(f filter, name string) error {
 		return nil
 	}
 	var choice addOnChoice
-	if include.Exact() {
+	if s.tags != nil && f.Family == Modules {
+		if err := s.chooseTags(&choice, name); err != nil {
+			return err
+		}
+	} else if include.Exact() {
 		if err := choice.pin(f.Family, name, include, !s.OnlyExtraImages); err != nil {
 			return err
 		}
