@@ -59,7 +59,7 @@ func TestPullFlags(t *testing.T) {
 func TestPullRefusesFlags(t *testing.T) {
 	for _, flags := range [][]string{
 		{"--include-plugin", "x"}, {"--deckhouse-cli-tag", "v1"},
-		{"--proxy-registry"}, {"--gost-digest"}, {"--dry-run"}, {"--verbose-summary=true"},
+		{"--gost-digest"}, {"--dry-run"}, {"--verbose-summary=true"},
 		{"--release", "v1"}, {"--min-version", "v1"}, // S2.2.2
 		{"--no-such-flag"}, {"--source"}, {"--force=perhaps"}, {"another-directory"},
 	} {

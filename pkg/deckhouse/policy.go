@@ -52,6 +52,14 @@ type Policy struct {
 	// one.
 	InstallerTag string `json:"installerTag,omitempty"`
 
+	// ProxyRegistry says that the source lists no tags: versions are asked for
+	// one by one, and must be named (S4).
+	ProxyRegistry bool `json:"proxyRegistry,omitempty"`
+	// ProxyGapPatches and ProxyGapMinors are how many missing patches of a
+	// line, and missing lines, in a row do not end the search; nil is 3 and 2.
+	ProxyGapPatches *int `json:"proxyGapPatches,omitempty"`
+	ProxyGapMinors  *int `json:"proxyGapMinors,omitempty"`
+
 	// NoPlatform, NoModules, NoPackages, NoSecurityDB and NoInstaller leave a
 	// part out. Without packages their lists of versions stay (S5.8).
 	NoPlatform   bool `json:"noPlatform,omitempty"`
@@ -105,6 +113,7 @@ type intent struct {
 	since   *selection.Version // nil when there is none
 
 	modules, packages filter
+	gaps              selection.Gaps
 }
 
 // filter is what a policy says about the add-ons of one family.
@@ -116,7 +125,7 @@ type filter struct {
 
 func (p Policy) compile() (*intent, error) {
 	in := &intent{Policy: p}
-	steps := []func() error{in.parseSource, in.checkPairs, in.parsePlatform, in.parseFilters, in.checkTags}
+	steps := []func() error{in.parseSource, in.checkPairs, in.parsePlatform, in.parseFilters, in.checkTags, in.parseGaps, in.checkProxy}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -301,7 +310,7 @@ type Look struct {
 // all is looked at, so that the catalog serves any later select.
 func (s Scope) Look(f Family, name string) Look {
 	filter := s.in.filter(f)
-	look := Look{Releases: f == Packages}
+	look := Look{Releases: f == Packages && !s.in.ProxyRegistry}
 	include, _, ok := filter.choose(name)
 	if !ok || !s.in.wants(filter) {
 		return look
@@ -309,5 +318,8 @@ func (s Scope) Look(f Family, name string) Look {
 	everything := len(filter.include) == 0
 	look.Channels = everything || !include.Exact() && !s.in.OnlyExtraImages
 	look.Versions = everything || include.Ranged()
+	if f == Packages && s.in.ProxyRegistry {
+		look.Channels = true // all that package-versions can know of it (S5.8)
+	}
 	return look
 }

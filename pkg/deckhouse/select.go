@@ -95,7 +95,8 @@ func (s *selector) row(repo oci.Repository, listed bool) (contract.CatalogReposi
 func unknown(repo oci.Repository) error {
 	return fault.Newf(fault.Damaged, "Catalog", "it does not tell what %s holds", repo).
 		Hint("either the catalog was made with a narrower policy: run discover with the policy that select has; " +
-			"or the registry lists no tags, as proxies do: then name one platform version, as in --deckhouse-tag v1.2.3, and leave the rest out with --no-modules --no-packages")
+			"or the registry lists no tags, as proxies do: then name versions for both, as in --proxy-registry --include-platform '>=1.68 <=1.70' " +
+			"--include-module 'NAME@^1.40.0', and leave out what you do not need with --no-modules --no-packages")
 }
 
 func (s *selector) note(subject, text string) {

@@ -24,16 +24,9 @@ func (s *selector) addOns(f filter) error {
 	if f.leftOut && len(f.include) > 0 {
 		s.note(f.many, f.includeFlag()+" wins over "+f.OptOut())
 	}
-	row, err := s.row(s.layout.Catalogue(f.Family), true)
+	names, err := s.names(f)
 	if err != nil {
 		return err
-	}
-	names := Names(row.Tags)
-	if err := s.checkNames(f, names); err != nil {
-		return err
-	}
-	if len(names) == 0 {
-		s.noteEmpty(f.Family)
 	}
 	for _, name := range names {
 		if err := s.addOn(f, name); err != nil {
@@ -41,6 +34,23 @@ func (s *selector) addOns(f filter) error {
 		}
 	}
 	return nil
+}
+
+// names are the add-ons to decide about: the catalogue's, or, at a proxy, those
+// that are named.
+func (s *selector) names(f filter) ([]string, error) {
+	if s.ProxyRegistry {
+		return f.included(), nil
+	}
+	row, err := s.row(s.layout.Catalogue(f.Family), true)
+	if err != nil {
+		return nil, err
+	}
+	names := Names(row.Tags)
+	if len(names) == 0 {
+		s.noteEmpty(f.Family)
+	}
+	return names, s.checkNames(f, names)
 }
 
 // noteEmpty tells of a catalogue without names. Editions without packages are
@@ -152,7 +162,7 @@ func (s *selector) chooseVersions(a *addOnChoice, f Family, name string, include
 	main := s.layout.Main(f, name)
 	listed := s.rows[main.String()]
 	if include.Ranged() {
-		if _, err := s.row(main, true); err != nil {
+		if _, err := s.versionsRow(main, include); err != nil {
 			return err
 		}
 	}

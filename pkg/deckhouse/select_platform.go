@@ -148,7 +148,7 @@ func published(v selection.Version, tags []string) selection.Version {
 
 // discovered decides by channels and the list of releases (S3.6).
 func (s *selector) discovered() (platformChoice, error) {
-	row, err := s.row(s.layout.ReleaseChannel(), true)
+	row, err := s.versionsRow(s.layout.ReleaseChannel(), s.include)
 	if err != nil {
 		return platformChoice{}, err
 	}

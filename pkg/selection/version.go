@@ -55,6 +55,11 @@ func (v Version) Minor() string {
 	return major + "." + minor
 }
 
+// release is the version without pre-release and build.
+func (v Version) release() release {
+	return release{v.parsed.Major(), v.parsed.Minor(), v.parsed.Patch()}
+}
+
 // Prerelease reports whether the version is one, as "1.5.0-rc.1" is.
 func (v Version) Prerelease() bool { return v.parsed.Prerelease() != "" }
 

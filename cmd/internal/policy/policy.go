@@ -26,6 +26,9 @@ type Deckhouse struct {
 	ModulesPathSuffix string   `placeholder:"PATH" help:"Where modules are below the source (default modules; / is the source itself)." group:"What to carry (Deckhouse)"`
 	OnlyExtraImages   bool     `help:"Carry nothing of modules and packages but their extra images." group:"What to carry (Deckhouse)"`
 	InstallerTag      string   `placeholder:"TAG" help:"Carry this tag of the installer (default latest, if there is one)." group:"What to carry (Deckhouse)"`
+	ProxyRegistry     bool     `help:"The source lists no tags, as proxies do: ask for versions one by one. Platform, modules and packages must then be named with their versions, or left out." group:"What to carry (Deckhouse)"`
+	ProxyGapPatches   *int     `placeholder:"N" help:"With --proxy-registry: go on over N missing patches in a row (default 3)." group:"What to carry (Deckhouse)"`
+	ProxyGapMinors    *int     `placeholder:"N" help:"With --proxy-registry: go on over N missing minors in a row (default 2). With both 0 the search is d8's." group:"What to carry (Deckhouse)"`
 	NoPlatform        bool     `help:"Leave the platform out." group:"What to carry (Deckhouse)"`
 	NoModules         bool     `help:"Leave modules out." group:"What to carry (Deckhouse)"`
 	NoPackages        bool     `help:"Leave packages out; the lists of their versions stay." group:"What to carry (Deckhouse)"`
@@ -48,7 +51,8 @@ func (f Deckhouse) Read() (deckhouse.Policy, error) {
 		IncludePackages: f.IncludePackage, ExcludePackages: f.ExcludePackage,
 		ModulesPathSuffix: f.ModulesPathSuffix, OnlyExtraImages: f.OnlyExtraImages, InstallerTag: f.InstallerTag,
 		NoPlatform: f.NoPlatform, NoModules: f.NoModules, NoPackages: f.NoPackages, NoSecurityDB: f.NoSecurityDB, NoInstaller: f.NoInstaller,
-		SkipVEX: f.SkipVEXImages,
+		SkipVEX:       f.SkipVEXImages,
+		ProxyRegistry: f.ProxyRegistry, ProxyGapPatches: f.ProxyGapPatches, ProxyGapMinors: f.ProxyGapMinors,
 	}
 	return p, p.Validate()
 }

@@ -46,19 +46,20 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 	}
 	e := &explorer{
 		src: src, scope: scope, layout: scope.Layout(),
-		log:  cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
-		rows: map[string]contract.CatalogRepository{},
+		log:   cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
+		rows:  map[string]contract.CatalogRepository{},
+		turns: make(chan struct{}, cmp.Or(opts.Parallel, 8)),
 	}
 	names := map[deckhouse.Family][]string{}
 	for _, f := range deckhouse.Families() {
 		if scope.Family(f) {
-			if names[f], err = e.catalogue(ctx, f); err != nil {
+			if names[f], err = e.names(ctx, f); err != nil {
 				return contract.CatalogSpec{}, err
 			}
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(cmp.Or(opts.Parallel, 8))
+	group.SetLimit(cap(e.turns))
 	if scope.Platform() {
 		group.Go(func() error { return e.platform(ctx) })
 	}
@@ -79,6 +80,7 @@ type explorer struct {
 	scope  deckhouse.Scope
 	layout deckhouse.Layout
 	log    *slog.Logger
+	turns  chan struct{} // a place for each request that asks for one tag (S4)
 
 	mu       sync.Mutex
 	rows     map[string]contract.CatalogRepository // by repository
@@ -100,19 +102,19 @@ func (e *explorer) catalog() contract.CatalogSpec {
 // platform looks at the release channels, and for what is pinned.
 func (e *explorer) platform(ctx context.Context) error {
 	releases := e.layout.ReleaseChannel()
-	row := contract.CatalogRepository{Component: deckhouse.ComponentPlatform, Role: deckhouse.RoleReleaseChannel}
-	if e.scope.Releases() {
-		var err error
-		if row.Tags, row.Listed, err = e.tags(ctx, releases); err != nil {
-			return err
-		}
-	}
-	channels, err := e.readChannels(ctx, row.Component, releases)
+	channels, err := e.readChannels(ctx, deckhouse.ComponentPlatform, releases)
 	if err != nil {
 		return err
 	}
-	// Without channels there is no such repository, and the empty list is all.
-	row.Listed = row.Listed || e.scope.Releases() && len(channels) == 0
+	var row contract.CatalogRepository
+	if e.scope.Releases() {
+		if row, err = e.versions(ctx, releases, e.scope.PlatformRanges(), channels); err != nil {
+			return err
+		}
+		// Without channels there is no such repository, and the empty list is all.
+		row.Listed = row.Listed || len(channels) == 0 && len(row.Probed) == 0
+	}
+	row.Component, row.Role = deckhouse.ComponentPlatform, deckhouse.RoleReleaseChannel
 	for _, c := range channels {
 		if !deckhouse.IsVersion(c.Version) {
 			return fault.Newf(fault.Protocol, releases.WithTag(c.Name).String(), "the channel points at %q, which is not a version", c.Version)
@@ -152,7 +154,7 @@ func (e *explorer) catalogue(ctx context.Context, f deckhouse.Family) ([]string,
 	if err == nil && !listed {
 		listed, err = e.listsTags(ctx)
 	}
-	if fault.KindOf(err) == fault.Denied {
+	if kind := fault.KindOf(err); kind == fault.Denied || kind == fault.Unsupported {
 		err = e.refused(f, err)
 	}
 	if err != nil {
@@ -166,8 +168,12 @@ func (e *explorer) catalogue(ctx context.Context, f deckhouse.Family) ([]string,
 
 // refused excuses a catalogue that the login may not see where nobody asked for
 // what it names: the versions of packages are looked at even then (S5.8), and a
-// licence without packages must not keep the platform from being pulled.
+// licence without packages, or a registry that lists no tags, must not keep the
+// platform from being pulled.
 func (e *explorer) refused(f deckhouse.Family, err error) error {
+	if e.scope.Wanted(f) && fault.KindOf(err) == fault.Unsupported {
+		return err
+	}
 	if e.scope.Wanted(f) {
 		return fault.New(fault.Denied, "", err).Hint("check the login, or leave them out with %s", f.OptOut())
 	}
@@ -202,12 +208,13 @@ func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) e
 		return nil
 	}
 	repo := e.layout.Main(f, name)
-	tags, listed, err := e.tags(ctx, repo)
+	row, err := e.versions(ctx, repo, e.scope.Ranges(f, name), channels)
 	if err != nil {
 		return err
 	}
-	listed = listed || len(channels) == 0
-	e.add(repo, contract.CatalogRepository{Component: f.Member(name), Role: deckhouse.RoleMain, Tags: tags, Listed: listed}, nil)
+	row.Component, row.Role = f.Member(name), deckhouse.RoleMain
+	row.Listed = row.Listed || len(channels) == 0 && len(row.Probed) == 0
+	e.add(repo, row, nil)
 	return nil
 }
 
@@ -245,17 +252,24 @@ func addOnHint(f deckhouse.Family, name string, err error) error {
 	return fault.New(fault.Protocol, "", err).Hint("tell the %s's publisher, or leave it out with --exclude-%s %s", f.One(), f.One(), name)
 }
 
-// tags lists a repository. A 404 says that there is no such repository, or, of a
-// proxy, that it has no list; the caller knows which by what else it found there.
+// tags lists a repository. A 404 or an empty list says that there is no such
+// repository, or, of a proxy, that it has no list; the caller knows which by what
+// else it found there.
 func (e *explorer) tags(ctx context.Context, repo oci.Repository) (tags []string, listed bool, err error) {
 	tags, err = e.src.Tags(ctx, repo)
-	if errors.Is(err, fault.NotFound) {
+	switch {
+	case errors.Is(err, fault.NotFound):
 		e.log.DebugContext(ctx, "no tag list", "repository", repo.String())
 		return nil, false, nil
+	case errors.Is(err, fault.Unsupported):
+		return nil, false, fault.New(fault.Unsupported, "", err).Hint("%s", proxyHint)
 	}
 	e.log.DebugContext(ctx, "tags listed", "repository", repo.String(), "tags", len(tags))
-	return tags, err == nil, err
+	return tags, err == nil && len(tags) > 0, err
 }
+
+// proxyHint is for a registry without tag lists.
+const proxyHint = "a registry that lists no tags is asked for versions one by one with --proxy-registry"
 
 // add notes a repository and the channels found in it, which are tags of it.
 // One that was listed keeps its row when something else asks about it: modules
