@@ -18,6 +18,10 @@ import (
 
 type flags struct {
 	policy.Deckhouse
+	Select  struct{} `cmd:"" default:"1" hidden:"" help:"Write a Selection."`
+	Explain struct {
+		Queries []string `arg:"" name:"query" help:"What to ask for: HOST/PATH:TAG, HOST/PATH@DIGEST, PATH:TAG at the target, a digest, or a part such as platform@v1.70.1, module/console@v1.40.0, package/redis."`
+	} `cmd:"" help:"Say why images are carried or not: an Explanation instead of a Selection. Of a Catalog, with the same flags, it tells what select decides and by which rule; of a Selection, Plan, Inventory or Bundle, where an image lands and why."`
 }
 
 const description = `
@@ -27,6 +31,11 @@ Images that are named only inside other images are not listed yet; the Selection
 
     ferry-select -i catalog.json --include-platform '>=1.71' -o selection.json
     grep stable selection.json
+
+Why something is carried or not, ferry-select explain tells, from any document:
+
+    ferry-select explain -i catalog.json --include-platform '>=1.71' platform@v1.70.1 module/console
+    ferry-select explain -i plan.json modules/console:v1.43.5
 `
 
 func main() {
@@ -35,10 +44,12 @@ func main() {
 		Name:        "select",
 		Summary:     "Decide which images of a Catalog to carry",
 		Description: description,
-		Reads:       []contract.Kind{contract.KindCatalog},
-		Writes:      []contract.Kind{contract.KindSelection},
-		Flags:       f,
-		Run:         f.run,
+		Reads: []contract.Kind{
+			contract.KindCatalog, contract.KindSelection, contract.KindPlan, contract.KindInventory, contract.KindBundle,
+		},
+		Writes: []contract.Kind{contract.KindSelection, contract.KindExplanation},
+		Flags:  f,
+		Run:    f.run,
 	})
 }
 
@@ -50,6 +61,9 @@ type choice struct {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	if s.Verb == "explain" {
+		return f.explain(ctx, s)
+	}
 	catalog, in, err := stage.DecodeInput[contract.CatalogSpec](ctx, s)
 	if err != nil {
 		return err
@@ -94,9 +108,11 @@ func (f *flags) deckhouse(catalog contract.CatalogSpec) (choice, error) {
 	}}, err
 }
 
+var errListKnows = fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit")
+
 func (f *flags) generic(catalog contract.CatalogSpec) (choice, error) {
 	if f.Given() {
-		return choice{}, fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit")
+		return choice{}, errListKnows
 	}
 	return choice{nil, func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog) }}, nil
 }

@@ -153,6 +153,9 @@ var databases = [...]database{
 const (
 	ComponentPlatform = "platform"
 
+	componentSecurity  = "security"
+	componentInstaller = "installer"
+
 	RoleMain           = "main"
 	RoleReleaseChannel = "release-channel"
 	RoleCatalogue      = "catalogue"

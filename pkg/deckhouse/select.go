@@ -25,32 +25,51 @@ type Note struct {
 // a catalog of another vendor or source, or one that was made with a narrower
 // policy, fault.Policy for a wish that may not or cannot be satisfied.
 func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note, error) {
+	s, err := prepare(cat, p)
+	if err != nil {
+		return contract.SelectionSpec{}, nil, err
+	}
+	if err := s.decide(); err != nil {
+		return contract.SelectionSpec{}, nil, err
+	}
+	return s.out, s.notes, nil
+}
+
+func prepare(cat contract.CatalogSpec, p Policy) (*selector, error) {
 	if cat.Vendor != Vendor {
-		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is one of %q, this selects from %q", cat.Vendor, Vendor)
+		return nil, fault.Newf(fault.Damaged, "Catalog", "it is one of %q, this selects from %q", cat.Vendor, Vendor)
 	}
 	if p.Source == "" {
 		p.Source = cat.Source
 	}
 	in, err := p.compile()
 	if err != nil {
-		return contract.SelectionSpec{}, nil, err
+		return nil, err
 	}
 	if got := in.layout.Edition.String(); got != cat.Source {
-		return contract.SelectionSpec{}, nil, fault.Newf(fault.Damaged, "Catalog", "it is of %s, the policy is about %s", cat.Source, got)
+		return nil, fault.Newf(fault.Damaged, "Catalog", "it is of %s, the policy is about %s", cat.Source, got)
 	}
-	s := newSelector(cat, in)
-	for _, part := range []func() error{
-		s.platform, s.security, s.installer,
-		func() error { return s.addOns(s.modules) },
-		func() error { return s.addOns(s.packages) },
-		s.packageVersions, // last: it takes what nobody else wants
+	return newSelector(cat, in), nil
+}
+
+func (s *selector) decide() error {
+	for _, part := range []struct {
+		component string
+		decide    func() error
+	}{
+		{ComponentPlatform, s.platform},
+		{componentSecurity, s.security},
+		{componentInstaller, s.installer},
+		{Modules.Component(), func() error { return s.addOns(s.modules) }},
+		{Packages.Component(), func() error { return s.addOns(s.packages) }},
+		{packageVersions, s.packageVersions}, // last: it takes what nobody else wants
 	} {
-		if err := part(); err != nil {
-			return contract.SelectionSpec{}, nil, err
+		if err := s.fates.failed(part.component, part.decide()); err != nil {
+			return err
 		}
 	}
 	s.out.Normalize()
-	return s.out, s.notes, nil
+	return nil
 }
 
 // selector is a selection in the making.
@@ -60,6 +79,7 @@ type selector struct {
 	channels map[string][]contract.CatalogChannel  // by component, in the order of Channels
 	out      contract.SelectionSpec
 	notes    []Note
+	fates    fates
 }
 
 func newSelector(cat contract.CatalogSpec, in *intent) *selector {
@@ -131,8 +151,10 @@ func (s *selector) attestations(repo oci.Repository, path string) []contract.Lin
 // security wants all databases; editions without them answer 404 (S1.2.2).
 func (s *selector) security() error {
 	if s.NoSecurityDB {
+		s.fates.leaveOut(componentSecurity, "--no-security-db leaves the security databases out", "S2.2")
 		return nil
 	}
+	s.fates.others(componentSecurity, "of each security database one tag is carried", "S1.2")
 	var layouts []string
 	for _, db := range databases {
 		layouts = append(layouts, db.path)
@@ -149,6 +171,7 @@ func (s *selector) security() error {
 // default may be missing (S5.5, S9 row 74).
 func (s *selector) installer() error {
 	if s.NoInstaller {
+		s.fates.leaveOut(componentInstaller, "--no-installer leaves the installer out", "S2.2")
 		return nil
 	}
 	im := contract.SelectedImage{
@@ -158,6 +181,7 @@ func (s *selector) installer() error {
 	if s.InstallerTag == "" {
 		im.Tag, im.Optional, im.Reason = defaultInstallerTag, true, "default installer"
 	}
+	s.fates.others(componentInstaller, "of the installer one tag is carried, "+im.Tag, "S5.5")
 	im.Source = s.layout.installer().WithTag(im.Tag).String()
 	s.want(im)
 	s.archive("installer", "installer")

@@ -19,6 +19,7 @@ const (
 // addOns decides about all add-ons of a family (S3.4).
 func (s *selector) addOns(f filter) error {
 	if !s.wants(f) {
+		s.fates.leaveOut(f.Component(), f.OptOut()+" leaves "+f.many+" out", "S2.2")
 		return nil
 	}
 	if f.leftOut && len(f.include) > 0 {
@@ -29,7 +30,7 @@ func (s *selector) addOns(f filter) error {
 		return err
 	}
 	for _, name := range names {
-		if err := s.addOn(f, name); err != nil {
+		if err := s.fates.failed(f.Member(name), s.addOn(f, name)); err != nil {
 			return err
 		}
 	}
@@ -97,10 +98,12 @@ type addOnChoice struct {
 func (s *selector) addOn(f filter, name string) error {
 	include, exclude, ok := f.choose(name)
 	if !ok {
+		s.fates.leaveOut(f.Member(name), f.unchosen(), "S3.4.1")
 		return nil
 	}
 	var choice addOnChoice
 	if include.Exact() {
+		s.fates.others(f.Member(name), f.includeFlag()+" names exact tags alone: "+include.String(), "S3.4.4")
 		if err := choice.pin(f.Family, name, include, !s.OnlyExtraImages); err != nil {
 			return err
 		}
@@ -121,7 +124,16 @@ func (s *selector) addOn(f filter, name string) error {
 			Hint("name a version with %s %s@CONSTRAINT", f.includeFlag(), name)
 	}
 	s.note(f.one+" "+name, text)
+	s.fates.others(f.Member(name), text, "S3.4")
 	return nil
+}
+
+// unchosen tells why an add-on is left out whole.
+func (f filter) unchosen() string {
+	if len(f.include) > 0 {
+		return f.includeFlag() + " names others"
+	}
+	return f.excludeFlag() + " names it"
 }
 
 // pin takes exact tags, and lets channels at the target lead to them: one tag
@@ -167,6 +179,11 @@ func (s *selector) chooseVersions(a *addOnChoice, f Family, name string, include
 		}
 	}
 	satisfied := !include.Ranged()
+	if s.OnlyExtraImages {
+		s.fates.others(f.Member(name), "--only-extra-images reads no channels", "S3.4.8")
+	} else if satisfied {
+		s.fates.others(f.Member(name), "without a range, the versions that channels point at are all that is carried", "S3.4.2")
+	}
 	if !s.OnlyExtraImages {
 		channels, err := s.channelsOf(f, name)
 		if err != nil {
@@ -177,8 +194,11 @@ func (s *selector) chooseVersions(a *addOnChoice, f Family, name string, include
 			if v, ok := selection.ParseVersion(tag); ok {
 				satisfied = satisfied || include.Match(v)
 			}
-			if excluded(exclude, tag) {
-				continue // neither the version nor a channel that announces it
+			if excluded(exclude, tag) { // neither the version nor a channel that announces it
+				reason := f.excludeFlag() + " " + name + "@" + exclude.String() + " leaves it out"
+				s.fates.passOver(f.Member(name), tag, reason, "S3.4.1")
+				s.fates.passOver(f.Member(name), c.Name, "channel at "+tag+": "+reason, "S3.4.1")
+				continue
 			}
 			// A channel may be ahead of its image, which d8 tolerates (S5.6.6);
 			// then the channel is not carried either.
@@ -189,7 +209,9 @@ func (s *selector) chooseVersions(a *addOnChoice, f Family, name string, include
 	for _, tag := range include.ExactTags() {
 		a.versions.add(chosen{tag: tag, from: tag, reason: f.includeFlag() + " " + name + "@=" + tag})
 	}
-	for _, v := range include.Pick(listed.Tags) {
+	picked := include.Pick(listed.Tags)
+	s.passOverUnpicked(f.Member(name), listed.Tags, include, picked)
+	for _, v := range picked {
 		satisfied = true
 		a.versions.add(chosen{tag: v.Tag(), from: v.Tag(), reason: f.includeFlag() + " " + name + "@" + include.String()})
 	}

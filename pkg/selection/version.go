@@ -106,3 +106,18 @@ func Tags(versions []Version) []string {
 	}
 	return out
 }
+
+// Instead is which of picked was taken in the place of v: another spelling of it,
+// or else the latest version of its minor.
+func (v Version) Instead(picked []Version) (Version, bool) {
+	var best Version
+	for _, w := range picked {
+		if w.Compare(v) == 0 {
+			return w, true
+		}
+		if w.Minor() == v.Minor() && (best.parsed == nil || w.Compare(best) > 0) {
+			best = w
+		}
+	}
+	return best, best.parsed != nil
+}
