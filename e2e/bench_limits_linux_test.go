@@ -168,7 +168,7 @@ func (c *carrier) putAll(dir string) time.Duration {
 	if err != nil {
 		c.b.Fatal(err)
 	}
-	archives, err := bundle.Open(dir, doc.Spec.Archives)
+	archives, err := bundle.Open([]contract.ArchiveDirectory{{Path: dir, Archives: doc.Spec.Archives}})
 	if err != nil {
 		c.b.Fatal(err)
 	}

@@ -1,10 +1,12 @@
 package e2e
 
 import (
-	"maps"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,9 +71,9 @@ func goldenSource(t *testing.T) string {
 
 // The same source and the same flags give the same tags as d8's pull and push,
 // but for what ferry does on purpose in another way: attestations are looked for
-// under both names that an image can have (S1.7.3), and install has channels
-// (S3.9.3), which that d8 did not make. Plugins are not pulled yet
-// and left out of the comparison.
+// under both names that an image can have (S1.7.3), install has channels
+// (S3.9.3), which that d8 did not make, and the index of a plugin is the source's,
+// which d8 writes anew (S5.11).
 func TestGoldenPull(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
@@ -80,17 +82,20 @@ func TestGoldenPull(t *testing.T) {
 				t.Fatal(err)
 			}
 			disk := t.TempDir()
-			run(t, "", "ferry-pull", append([]string{disk, "--source", goldenSource(t) + "/deckhouse/ee", "--insecure"}, strings.Fields(string(flags))...)...)
+			source := goldenSource(t)
+			run(t, "", "ferry-pull", append([]string{disk, "--source", source + "/deckhouse/ee", "--insecure"}, strings.Fields(string(flags))...)...)
+			assertReleases(t, filepath.Join("testdata", "golden", name), disk)
 			target := registrytest.Start(t, registrytest.New())
 			run(t, "", "ferry-push", disk, target.Host+"/mirror/dkp", "--insecure")
 
 			want, discovery := recorded(t, name)
-			isPlugin := func(tag string) bool { return strings.HasPrefix(tag, "deckhouse-cli/") }
-			maps.DeleteFunc(want, func(tag string, _ oci.Digest) bool { return isPlugin(tag) })
-			for _, tag := range discovery {
-				if !isPlugin(tag) {
-					want[tag] = oci.NewPlaceholder().Descriptor.Digest
+			for tag := range want {
+				if strings.HasPrefix(tag, "deckhouse-cli/plugins/") {
+					want[tag] = digestAt(t, source+"/deckhouse/"+tag)
 				}
+			}
+			for _, tag := range discovery {
+				want[tag] = oci.NewPlaceholder().Descriptor.Digest
 			}
 			for tag, digest := range installChannels(t, want, strings.Contains(string(flags), "--deckhouse-tag")) {
 				want[tag] = digest
@@ -107,6 +112,39 @@ func TestGoldenPull(t *testing.T) {
 				t.Errorf("tags (-d8 +ferry):\n%s", diff)
 			}
 		})
+	}
+}
+
+// digestAt is what a registry answers for a tag.
+func digestAt(t *testing.T, reference string) oci.Digest {
+	t.Helper()
+	ref, err := oci.ParseReference(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc, err := client(t).Resolve(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return desc.Digest
+}
+
+// assertReleases checks that two bundles describe the same releases to the byte,
+// or neither does (S6.8). d8 writes them in an order that chance gives.
+func assertReleases(t *testing.T, d8, ferry string) {
+	t.Helper()
+	releases := func(dir string) []string {
+		text, err := os.ReadFile(filepath.Join(dir, "deckhousereleases.yaml"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return strings.Split(string(text), "---\n")
+	}
+	want, have := releases(d8), releases(ferry)
+	slices.Sort(want)
+	slices.Sort(have)
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("deckhousereleases.yaml (-d8 +ferry):\n%s", diff)
 	}
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,11 +30,13 @@ func TestPullFlags(t *testing.T) {
 		flags []string
 		want  []string // archives
 	}{
-		{"default", nil, []string{"installer.tar", "module-mod-00.tar", "package-pkg-00.tar", "package-pkg-01.tar", "package-versions.tar", "platform.tar", "security.tar"}},
-		{"switches", []string{"--no-platform", "--no_modules", "--no_packages", "--no-installer=true"}, []string{"package-versions.tar", "security.tar"}},
-		{"switched off", []string{"--no-platform=false", "--no-security-db", "--no-modules", "--exclude-package", "pkg-00", "--no-packages=false"}, []string{"installer.tar", "package-pkg-01.tar", "package-versions.tar", "platform.tar"}},
-		{"short flags", []string{"-imod-00", "--no-platform", "--no-packages", "--no-security-db", "--no-installer", "-c", "1"}, []string{"module-mod-00.tar.0000.chunk", "package-versions.tar.0000.chunk"}},
-		{"includes win", []string{"--no-modules", "-i", "mod-00", "--no-packages", "--include-package=pkg-01@=v1.1.0", "--no-platform", "--no-security-db", "--no-installer"}, []string{"module-mod-00.tar", "package-pkg-01.tar", "package-versions.tar"}},
+		{"default", nil, []string{"deckhouse-cli.tar", "installer.tar", "module-mod-00.tar", "package-pkg-00.tar", "package-pkg-01.tar", "package-versions.tar", "platform.tar", "plugin-db.tar", "plugin-mgr.tar", "plugin-system.tar", "security.tar"}},
+		{"switches", []string{"--no-platform", "--no_modules", "--no_packages", "--no-installer=true"}, []string{"deckhouse-cli.tar", "package-versions.tar", "security.tar"}},
+		{"switched off", []string{"--no-platform=false", "--no-security-db", "--no-modules", "--exclude-package", "pkg-00", "--no-packages=false", "--no-deckhouse-cli", "--no-plugins"}, []string{"installer.tar", "package-pkg-01.tar", "package-versions.tar", "platform.tar"}},
+		{"plugins asked for", []string{"--no-platform", "--no-modules", "--no-packages", "--no-security-db", "--no-installer", "--include-plugin", "standalone", "--include_plugin=mgr@=v1.0.0", "--deckhouse-cli-tag", "v0.9.0"},
+			[]string{"deckhouse-cli.tar", "package-versions.tar", "plugin-db.tar", "plugin-mgr.tar", "plugin-standalone.tar"}},
+		{"short flags", []string{"-imod-00", "--no-deckhouse-cli", "--no-plugins", "--no-platform", "--no-packages", "--no-security-db", "--no-installer", "-c", "1"}, []string{"module-mod-00.tar.0000.chunk", "package-versions.tar.0000.chunk"}},
+		{"includes win", []string{"--no-deckhouse-cli", "--no-plugins", "--no-modules", "-i", "mod-00", "--no-packages", "--include-package=pkg-01@=v1.1.0", "--no-platform", "--no-security-db", "--no-installer"}, []string{"module-mod-00.tar", "package-pkg-01.tar", "package-versions.tar"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			disk := t.TempDir()
@@ -58,8 +61,8 @@ func TestPullFlags(t *testing.T) {
 // What comes later, or cannot be, says so and exits with 64, before any work.
 func TestPullRefusesFlags(t *testing.T) {
 	for _, flags := range [][]string{
-		{"--include-plugin", "x"}, {"--deckhouse-cli-tag", "v1"},
-		{"--gost-digest"}, {"--dry-run"}, {"--verbose-summary=true"},
+		{"--include-plugin"}, {"--deckhouse-cli-tag"},
+		{"--gost-digest"}, {"--dry-run=perhaps"}, {"--plan", "p.json", "--no-modules"},
 		{"--release", "v1"}, {"--min-version", "v1"}, // S2.2.2
 		{"--no-such-flag"}, {"--source"}, {"--force=perhaps"}, {"another-directory"},
 	} {
@@ -71,6 +74,131 @@ func TestPullRefusesFlags(t *testing.T) {
 		if entries, err := os.ReadDir(disk); err != nil || len(entries) > 0 {
 			t.Errorf("%v: work was begun: %v %v", flags, entries, err)
 		}
+	}
+}
+
+// S2.4: what cannot be carried out is refused before the first request, and
+// nothing is begun.
+func TestPullValidation(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	from := "--source=" + src.Host + "/deckhouse/ee"
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"full/.hidden", "file", "closed"} {
+		if err := os.MkdirAll(filepath.Dir(at(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(at(name), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		row  string
+		args []string
+		code int
+		text string
+	}{
+		{"S2.4.1", []string{at("new"), "--source", src.Host}, 64, "--source"},
+		{"S2.4.1", []string{at("new"), "--source", src.Host + "/"}, 64, src.Host + "/deckhouse/ee"},
+		{"S2.4.1", []string{at("new"), "--source", src.Host + "/Deckhouse/EE"}, 64, "capital letters"},
+		{"S2.4.2", []string{at("new"), from, "--deckhouse-tag=v1.70.0", "--since-version=1.64"}, 64, "ambiguous"},
+		{"S2.4.2", []string{at("new"), from, "--deckhouse-tag=v1.70.0", "--include-platform=1.64"}, 64, "ambiguous"},
+		{"S2.4.2", []string{at("new"), from, "--include-platform=1.64", "--since-version=1.64"}, 64, "ambiguous"},
+		{"S2.4.3", []string{at("new"), from, "--since-version=bob"}, 64, "--since-version"},
+		{"S2.4.4", []string{from, "--include-platform", at("new"), at("new")}, 64, "looks like a path"},
+		{"S2.4.8, none", []string{from}, 64, "no directory"},
+		{"S2.4.8, two", []string{at("new"), at("newer"), from}, 64, "two"},
+		{"S2.4.8, a file", []string{at("file"), from}, 64, "not a directory"},
+		{"S2.4.8, not empty", []string{at("full"), from}, 64, ".hidden"},
+		{"S2.4.8, cannot be made", []string{at("file/below"), from}, 74, "cannot be made"},
+		{"S2.4.9, cannot be made", []string{at("new"), from, "--tmp-dir", at("file/below")}, 74, "cannot be made"},
+		{"S2.4.10", []string{at("new"), from, "-c", "-1"}, 64, "chunk size"},
+		{"S2.4.10", []string{at("new"), from, "--images-bundle-chunk-size=huge"}, 64, "chunk size"},
+		{"S2.4.11", []string{at("new"), from, "-i", "a", "-e", "b"}, 64, "ambiguous"},
+		{"S2.4.11", []string{at("new"), from, "--include-package=a", "--exclude-package=b"}, 64, "ambiguous"},
+		{"S2.4.12", []string{at("new"), from, "-i", "mod-00@"}, 64, "shell took"},
+		{"S2.4.12", []string{at("new"), from, "-e", "mod-00@=>1"}, 64, "--exclude-module"},
+	} {
+		r := try(t, "", "ferry-pull", append(tc.args, "--insecure")...)
+		if r.code != tc.code || !strings.Contains(r.stderr, tc.text) {
+			t.Errorf("%s: %v: exit status %d, want %d with %q\n%s", tc.row, tc.args, r.code, tc.code, tc.text, r.stderr)
+		}
+	}
+	if n := len(src.Requests()); n > 0 {
+		t.Errorf("the source was asked %d times", n)
+	}
+}
+
+// S2.4.8: a pull that failed in any stage, or while it packed, goes on without
+// --force: whatever it left in the directory is its own.
+func TestPullGoesOnFromEveryStage(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	flags := []string{"--source=" + src.Host + "/deckhouse/ee", "--insecure", "--retries=0"}
+	for name, breakIt := range map[string]func(disk string) func(){
+		"discover": func(string) func() {
+			src.Inject(registrytest.Fault{Kind: registrytest.KindManifest, Skip: 3, Status: 403, Times: registrytest.Always})
+			return src.Heal
+		},
+		"fetch": func(string) func() {
+			src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 30, Status: 403, Times: registrytest.Always})
+			return src.Heal
+		},
+		"pack": func(disk string) func() {
+			// Where an archive belongs there is a directory: not to be written.
+			if err := os.MkdirAll(filepath.Join(disk, ".tmp"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			blocked := filepath.Join(disk, "security.tar")
+			src.Inject(registrytest.Fault{Kind: registrytest.KindTags, Match: func(*http.Request) bool {
+				_ = os.Mkdir(blocked, 0o755)
+				return false
+			}})
+			return func() { src.Heal(); os.Remove(blocked) }
+		},
+	} {
+		disk := t.TempDir()
+		heal := breakIt(disk)
+		r := try(t, "", "ferry-pull", append([]string{disk}, flags...)...)
+		if r.code == 0 || r.code == 64 && name != "pack" {
+			t.Errorf("%s: exit status %d: the failure that is meant did not come\n%s", name, r.code, r.stderr)
+		}
+		left, err := os.ReadDir(disk)
+		if err != nil || len(left) == 0 {
+			t.Errorf("%s: nothing was left to go on from: %v", name, err)
+		}
+		heal()
+		run(t, "", "ferry-pull", append([]string{disk}, flags...)...)
+		run(t, "", "ferry-unpack", disk)
+	}
+}
+
+// S2.4.8: what may stand in the bundle's directory without --force: what an
+// earlier run left, what the flags name, and what a fresh medium has.
+func TestPullIntoWhatIsThere(t *testing.T) {
+	src, _ := source(t, edition.Tiny())
+	few := []string{"--source=" + src.Host + "/deckhouse/ee", "--insecure", "--no-platform", "--no-modules", "--no-security-db"}
+	for _, name := range []string{".tmp", "lost+found", "work", "work/documents"} {
+		disk := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(disk, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		args := append([]string{disk}, few...)
+		if strings.HasPrefix(name, "work") {
+			if r := try(t, "", "ferry-pull", args...); r.code != 64 {
+				t.Errorf("%s: exit status %d without a flag that names it", name, r.code)
+			}
+			args = append(args, "--tmp-dir", filepath.Join(disk, "work"))
+		}
+		run(t, "", "ferry-pull", args...)
+		run(t, "", "ferry-pull", args...) // and again, into the finished bundle
+	}
+	disk := t.TempDir()
+	if err := os.WriteFile(filepath.Join(disk, "notes.txt"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "", "ferry-pull", append([]string{disk, "--force"}, few...)...)
+	if _, err := os.Stat(filepath.Join(disk, "notes.txt")); err != nil {
+		t.Errorf("--force removed what is not ours: %v", err)
 	}
 }
 
@@ -130,8 +258,7 @@ func TestPullContinues(t *testing.T) {
 	src.Reset()
 	run(t, "", "ferry-pull", flags...)
 	for _, r := range src.Requests() {
-		// discover reads release channels anew each time; all else is fetch's.
-		if r.Kind == registrytest.KindBlob && have[r.Reference] && !strings.Contains(r.Repository, "release") {
+		if r.Kind == registrytest.KindBlob && have[r.Reference] {
 			t.Errorf("blob %s of %s was requested again", r.Reference, r.Repository)
 		}
 	}
@@ -221,11 +348,18 @@ func TestPushExitStatus(t *testing.T) {
 		want int
 	}{
 		{"no registry", []string{disk}, 64},
-		{"registry without a path", []string{disk, target.Host}, 64},
+		{"S2.5.1, nothing", nil, 64},
+		{"S2.5.1, three words", []string{disk, disk, target.Host + "/m"}, 64},
+		{"S2.5.1, the registry comes last", []string{target.Host + "/m", disk}, 64},
+		{"S7.2.1, schemes mean nothing", []string{"--file", filepath.Join(disk, "security.tar"), "http://https://" + target.Host + "/m/"}, 0},
+		{"S7.2.1, empty", []string{disk, "https://"}, 64},
+		{"S7.2.1, too long", []string{disk, target.Host + "/" + strings.Repeat("a", 255)}, 64},
+		{"S7.2.1, capital letters", []string{disk, target.Host + "/Mirror"}, 64},
+		{"S7.2.1, registry without a path", []string{disk, target.Host}, 64},
 		{"no archives", []string{t.TempDir(), target.Host + "/m"}, 64},
 		{"damaged archive", []string{damaged, target.Host + "/m"}, 65},
 		{"credentials", []string{disk, denied.Host + "/m"}, 77},
-		{"password without login", []string{disk, target.Host + "/m", "-p", "x"}, 64},
+		{"S2.5.2, password without login", []string{disk, target.Host + "/m", "-p", "x"}, 64},
 		{"one archive", []string{"--file", filepath.Join(disk, "security.tar"), target.Host + "/m"}, 0},
 		{"login", []string{disk, denied.Host + "/m", "--registry-login", "user", "-psecret"}, 0},
 	} {

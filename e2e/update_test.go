@@ -47,7 +47,7 @@ func TestUpdate(t *testing.T) {
 	}
 	out := run(t, "", "ferry-push", february, push[0], push[1])
 	expected := func(name string) string {
-		if strings.HasPrefix(name, "installer:") {
+		if strings.HasPrefix(name, "installer:") || strings.HasPrefix(name, "deckhouse-cli") {
 			return "mirror/" + name
 		}
 		return strings.Replace("mirror/ee/"+name, "/:", ":", 1)

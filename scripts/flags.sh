@@ -3,10 +3,11 @@
 # $program set. It sets flag, inline, value and shifts. Flags come as "--flag value", "--flag=value", "--switch",
 # "--switch=false", "-x value" or "-xvalue", with _ for - in long names (S2.1.1).
 
+# die ERROR [HINT [STATUS]]
 die() {
   printf '%s: error: %s\n' "$program" "$1" >&2
   [[ -z ${2:-} ]] || printf '%s: hint: %s\n' "$program" "$2" >&2
-  exit 64
+  exit "${3:-64}"
 }
 
 # split WORD: sets flag, and inline when the word holds the flag's value too.
@@ -48,6 +49,15 @@ on() {
   esac
 }
 
+# log_level: sets common to the log level that d8's MIRROR_DEBUG_LOG, 0 to 4,
+# asks for, in front of what the command line says (S2.3).
+log_level() {
+  case ${MIRROR_DEBUG_LOG:-0} in
+  *[!0-9]* | ?????*) printf '%s: warn: MIRROR_DEBUG_LOG=%s is not a number from 0 to 4 and is ignored\n' "$program" "$MIRROR_DEBUG_LOG" >&2 ;;
+  *[1-9]*) common=(--log-level=debug "${common[@]}") ;;
+  esac
+}
+
 # run STAGE...: runs a stage, so that a signal to this script alone reaches it
 # and it ends before the script does.
 children=()
@@ -77,4 +87,16 @@ find_stages() {
   local here=$1
   [[ ! -x $here/../bin/ferry-fetch ]] || PATH=$here/../bin:$PATH
   command -v ferry-fetch >/dev/null || die "ferry-fetch is not on the PATH" "run make install, or make build in a checkout"
+}
+
+# begin_summary: makes $scratch, which goes when the script ends, and lets the
+# summary of the stages count the time from now. The stages write their frames
+# to files there, so that exactly one is shown, behind all other messages.
+begin_summary() {
+  scratch=$(mktemp -d)
+  frame=$scratch/summary
+  trap 'cat -- "$frame" >&2 2>/dev/null || :; rm -rf -- "$scratch"' EXIT
+  FERRY_STARTED=$(printf '%(%s)T' -1)
+  export FERRY_STARTED
+  [[ ! -t 2 || ${TERM:-dumb} == dumb ]] || export FORCE_COLOR=1
 }

@@ -7,19 +7,24 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 
 	"ferry/cmd/internal/connect"
+	"ferry/cmd/internal/content"
 	"ferry/cmd/internal/policy"
 	"ferry/pkg/contract"
 	"ferry/pkg/deckhouse"
 	"ferry/pkg/deckhouse/discovery"
 	"ferry/pkg/fault"
 	"ferry/pkg/generic"
+	"ferry/pkg/registry"
 	"ferry/pkg/stage"
+	"ferry/pkg/transfer"
 )
 
 type flags struct {
 	Deckhouse struct {
+		Store string `placeholder:"DIR" help:"Keep in DIR, the content store of ferry-fetch, what is read of images: then fetch does not download it again, nor does the next discover."`
 		policy.Deckhouse
 		connect.SourceFlags
 	} `cmd:"" help:"Look at an edition of the Deckhouse Kubernetes Platform."`
@@ -30,11 +35,13 @@ type flags struct {
 }
 
 const description = `
-Reads tag lists and release channels of a source registry, and writes a Catalog: what there is. ferry-select decides over it what to carry, without a network.
+Reads tag lists, release channels and the contracts of plugins of a source registry, and writes a Catalog: what there is. ferry-select decides over it what to carry, without a network.
 
 The deckhouse flags that say what to carry are those of ferry-select. Here they only narrow where to look: a Catalog made without them tells all but whether a pinned tag is there.
 
-    ferry-discover deckhouse --source registry.deckhouse.ru/deckhouse/ee -o catalog.json
+The Catalog has the digest of each image that was read, and ferry-fetch asks for exactly that one, wherever its tag has moved.
+
+    ferry-discover deckhouse --source registry.deckhouse.ru/deckhouse/ee --store /var/ferry -o catalog.json
     ferry-discover generic images.txt | ferry-select | ferry-fetch --store /var/ferry | ferry-pack /media/disk
 `
 
@@ -67,22 +74,44 @@ func (f *flags) deckhouse(ctx context.Context, s *stage.Session) error {
 	if p.Source == "" {
 		p.Source = deckhouse.DefaultSource
 	}
+	s.Summary.Title, s.Summary.From = "Discovery", p.Source
 	inputs, err := stage.InputsOf(p)
 	if err != nil {
 		return err
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.CatalogSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.CatalogSpec) {
+			s.Summary.State = fmt.Sprintf("complete: %d repositories were looked at", len(spec.Repositories))
+		},
 		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
 			client, err := f.Deckhouse.Client(s, connect.HostOf([]string{p.Source}))
 			if err != nil {
 				return contract.CatalogSpec{}, err
 			}
 			defer client.Close()
-			s.Progress.Phase("discovering")
-			return discovery.Discover(ctx, client, p, discovery.Options{Parallel: f.Deckhouse.Parallel, Log: s.Log})
+			return f.discover(ctx, s, client, p)
 		},
 	})
+}
+
+// discover looks at the source, through the store where there is one. The store
+// is free again before the Catalog is out: in a pipe, fetch waits for that.
+func (f *flags) discover(ctx context.Context, s *stage.Session, source registry.Source, p deckhouse.Policy) (contract.CatalogSpec, error) {
+	s.Progress.Phase("discovering")
+	opts := discovery.Options{Parallel: f.Deckhouse.Parallel, Log: s.Log}
+	if f.Deckhouse.Store == "" {
+		return discovery.Discover(ctx, source, p, opts)
+	}
+	st, err := content.OpenStore(ctx, s, f.Deckhouse.Store)
+	if err != nil {
+		return contract.CatalogSpec{}, err
+	}
+	spec, err := discovery.Discover(ctx, transfer.NewStoredSource(source, st, transfer.DefaultRetry, s.Log), p, opts)
+	if closeErr := st.Close(); err == nil {
+		err = closeErr // what is not durable is not there
+	}
+	return spec, err
 }
 
 func (f *flags) generic(ctx context.Context, s *stage.Session) error {
@@ -101,12 +130,16 @@ func (f *flags) generic(ctx context.Context, s *stage.Session) error {
 	for i, item := range items {
 		lines[i] = item.Text
 	}
+	s.Summary.Title, s.Summary.From = "Discovery", list.Name
 	inputs, err := stage.InputsOf(lines)
 	if err != nil {
 		return err
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.CatalogSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.CatalogSpec) {
+			s.Summary.State = fmt.Sprintf("complete: %d repositories were looked at", len(spec.Repositories))
+		},
 		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
 			client, err := f.Generic.Client(s, connect.HostOf(lines))
 			if err != nil {

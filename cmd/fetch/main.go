@@ -16,6 +16,7 @@ import (
 	"ferry/pkg/registry"
 	"ferry/pkg/stage"
 	"ferry/pkg/store"
+	"ferry/pkg/summary"
 	"ferry/pkg/transfer"
 )
 
@@ -25,6 +26,7 @@ type flags struct {
 	Verify bool   `help:"Hash everything that the store has before believing it, and fetch anew what is damaged and needed."`
 	Since  string `placeholder:"FILE" help:"Make an update: leave out what stands at the target already, by FILE, the bundle.json of an earlier bundle or the Receipt of a publish. ferry-publish refuses the update where that is not so."`
 	Prune  bool   `xor:"plan" help:"When all is fetched, remove from the store what this run did not need."`
+	planFlags
 	connect.SourceFlags
 }
 
@@ -33,6 +35,8 @@ Reads a Selection, follows what its images name, and downloads every distinct bl
 
     ferry-select -i catalog.json | ferry-fetch --store /var/ferry --plan -o plan.json
     ferry-fetch -i plan.json --store /var/ferry -o inventory.json
+
+With --plan, --summary tells besides how large every archive will be, what is in the store already, and the disk that both sides need.
 
 A Plan is locked by digest: fetching it later brings exactly that, or fails.
 
@@ -64,6 +68,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.Words = "Download", summary.Pulling("not all pulled")
 	documents := []*stage.Input{in}
 	if f.Since != "" {
 		earlier, err := s.Text(ctx, f.Since, "Bundle or Receipt")
@@ -89,20 +94,18 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	}
 	defer st.Close()
 	j.store = st
+	s.Summary.From, s.Summary.To, s.Summary.Overview = j.source(), path, j.overview()
 	if err := f.verify(ctx, s, st); err != nil {
 		return err
 	}
 	if f.Plan {
-		return stage.Produce(ctx, s, stage.Product[contract.PlanSpec]{
-			Inputs: inputs,
-			Make: func(ctx context.Context) (contract.PlanSpec, error) {
-				contents, err := f.fetch(ctx, s, j)
-				return contract.PlanSpec{Contents: contents}, err
-			},
-		})
+		return f.producePlan(ctx, s, j, inputs)
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.InventorySpec) {
+			s.Summary.Overview, s.Summary.State = spec.Contents.Overview, "the store holds all of it"
+		},
 		Valid: func(_ context.Context, doc *contract.Inventory) error {
 			return content.CheckStore(doc, path, st)
 		},
@@ -197,6 +200,21 @@ func (f *flags) read(in *stage.Input) (*job, error) {
 	return &job{selection: &selection.Spec, host: connect.HostOf(references)}, nil
 }
 
+// source and overview are what is known before anything is fetched.
+func (j *job) source() string {
+	if j.selection != nil {
+		return j.selection.Source
+	}
+	return j.contents.Source
+}
+
+func (j *job) overview() contract.Overview {
+	if j.selection != nil {
+		return j.selection.Overview
+	}
+	return j.contents.Overview
+}
+
 // contents are those of the Plan, or of the Selection when it is closed.
 func (f *flags) contents(ctx context.Context, s *stage.Session, j *job, source registry.Source) (contract.Contents, error) {
 	if j.selection == nil {
@@ -241,7 +259,9 @@ func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job) (contract.C
 		Source: client, Store: j.store, Parallel: f.Parallel, Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress, Room: j.store.Room,
 	}
+	s.Summary.Overview = contents.Overview
 	figures, err := downloader.Download(ctx, &contents)
+	s.Summary.Facts = append(s.Summary.Facts, transferFact(figures.Blobs, figures.Bytes, figures.MissingBytes))
 	s.Count("bytes", figures.Bytes)
 	s.Count("bytesMissing", figures.MissingBytes)
 	s.Count("blobs", figures.Blobs)

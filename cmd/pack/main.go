@@ -11,22 +11,14 @@ import (
 	"ferry/pkg/bundle"
 	"ferry/pkg/contract"
 	"ferry/pkg/stage"
+	"ferry/pkg/summary"
 )
 
 type flags struct {
-	Dir       string    `arg:"" help:"The directory for the archives; made if it is missing."`
-	ChunkSize chunkSize `placeholder:"SIZE" help:"Cut archives into files of at most SIZE: 4GiB, 4.7GB, 650MiB, or a plain number of gigabytes (10^9 bytes), as in d8. 0 does not cut."`
-	Force     bool      `help:"Replace the archives of another bundle that are in the directory."`
-	Parallel  int       `default:"2" placeholder:"N" help:"Write at most ${default} archives at a time."`
-}
-
-// chunkSize is a size in bytes.
-type chunkSize int64
-
-func (c *chunkSize) UnmarshalText(text []byte) error {
-	n, err := bundle.ParseChunkSize(string(text))
-	*c = chunkSize(n)
-	return err
+	Dir       string           `arg:"" help:"The directory for the archives; made if it is missing."`
+	ChunkSize bundle.ChunkSize `placeholder:"SIZE" help:"Cut archives into files of at most SIZE: 4GiB, 4.7GB, 650MiB, or a plain number of gigabytes (10^9 bytes), as in d8. 0 does not cut."`
+	Force     bool             `help:"Replace the archives of another bundle that are in the directory."`
+	Parallel  int              `default:"2" placeholder:"N" help:"Write at most ${default} archives at a time."`
 }
 
 const description = `
@@ -55,12 +47,18 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	contents := &inventory.Spec.Contents
+	s.Summary.Title, s.Summary.Words = "Bundle", summary.Pulling("not all packed")
+	s.Summary.From, s.Summary.To, s.Summary.Overview = contents.Source, f.Dir, contents.Overview
 	inputs, err := f.inputs(inventory)
 	if err != nil {
 		return err
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.BundleSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.BundleSpec) {
+			s.Summary.Archives, s.Summary.State = spec.Archives, "the bundle is complete"
+		},
 		Valid: func(_ context.Context, doc *contract.Bundle) error {
 			if !reflect.DeepEqual(doc.Spec.Contents, inventory.Spec.Contents) {
 				return errors.New("it holds other images")
@@ -80,7 +78,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 // inputs are those of the Inventory itself: that document names a path of this
 // machine, and the Bundle must be the same on every machine.
 func (f *flags) inputs(inventory *contract.Inventory) ([]contract.Input, error) {
-	options, err := stage.InputsOf(struct{ ChunkSize chunkSize }{f.ChunkSize})
+	options, err := stage.InputsOf(struct{ ChunkSize bundle.ChunkSize }{f.ChunkSize})
 	if err != nil {
 		return nil, err
 	}

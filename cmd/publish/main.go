@@ -11,7 +11,9 @@ import (
 	"ferry/cmd/internal/content"
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/progress"
 	"ferry/pkg/stage"
+	"ferry/pkg/summary"
 	"ferry/pkg/transfer"
 )
 
@@ -19,8 +21,9 @@ type flags struct {
 	Target string   `arg:"" help:"The registry and the path below which everything lands: HOST/PATH."`
 	Map    []string `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
 	// d8's name for the one mapping that it has.
-	ModulesPathSuffix string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
-	TrustTags         bool   `help:"Believe a tag that has the right digest already that all below it is there too, and do not ask for its blobs."`
+	ModulesPathSuffix  string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
+	TrustTags          bool   `help:"Believe a tag that has the right digest already that all below it is there too, and do not ask for its blobs."`
+	BypassAccessChecks bool   `env:"MIRROR_BYPASS_ACCESS_CHECKS" help:"Go on with a warning when the target refuses the access check before the first write (S7.3)."`
 	connect.TargetFlags
 }
 
@@ -28,6 +31,8 @@ const description = `
 Reads an Inventory and writes its images to the registry: every blob is asked for, and sent where it is missing; blobs come before manifests, versions before the channels that point to them. Then every tag is read back, hashed and compared. The Receipt lists them; it is written only when all are right.
 
 Everything lands below the target, but for what --map FROM=/TO names: that lands below TO from the registry's root.
+
+Before the first write it asks each place that will be written to whether it may, by an upload that is begun and cancelled at once; where nothing is missing, nothing is asked.
 
 Running it again is safe, and writes nothing when nothing is missing. With --keep, a Receipt that was made from the same Inventory is passed on, and the target is not asked again.
 
@@ -61,6 +66,8 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.Words = "Publication", summary.Publishing()
+	s.Summary.To, s.Summary.Overview = target.String(), inventory.Spec.Contents.Overview
 	inputs, err := stage.InputsOf(struct {
 		Target   string
 		Prefixes []transfer.Prefix
@@ -69,11 +76,16 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		return err
 	}
 	publisher := &transfer.Publisher{
-		Root: target, Prefixes: prefixes, TrustTags: f.TrustTags, Parallel: f.Parallel, Retry: f.Retry(),
+		Root: target, Prefixes: prefixes, TrustTags: f.TrustTags, BypassAccessCheck: f.BypassAccessChecks,
+		Parallel: f.Parallel, Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress,
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.ReceiptSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.ReceiptSpec) {
+			s.Summary.Overview = spec.Overview
+			s.Summary.State = fmt.Sprintf("%d tags stand at the target, read back and equal by digest", len(spec.Tags))
+		},
 		Make: func(ctx context.Context) (contract.ReceiptSpec, error) {
 			return f.publish(ctx, s, publisher, &inventory.Spec)
 		},
@@ -93,6 +105,8 @@ func (f *flags) publish(ctx context.Context, s *stage.Session, p *transfer.Publi
 	defer client.Close()
 	p.Content, p.Target = from, client
 	receipt, figures, err := p.Publish(ctx, &inventory.Contents)
+	s.Summary.Facts = []summary.Fact{{Label: "Sent", Text: fmt.Sprintf("%d tags; %d blobs, %s; %d blobs were mounted",
+		figures.TagsWritten, figures.BlobsUploaded, progress.Size(figures.BytesUploaded), figures.BlobsMounted)}}
 	s.Count("tags", figures.Tags)
 	s.Count("tagsWritten", figures.TagsWritten)
 	s.Count("blobsUploaded", figures.BlobsUploaded)

@@ -34,6 +34,9 @@ func (f *flags) explainers() map[string]explainer {
 }
 
 func (f *flags) explain(ctx context.Context, s *stage.Session) error {
+	if f.Releases != "" {
+		return fault.Newf(fault.Usage, "--releases", "an explanation writes no list of releases")
+	}
 	queries, err := explain.ParseAll(f.Explain.Queries)
 	if err != nil {
 		return err
@@ -53,6 +56,7 @@ func (f *flags) explain(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.From = "Explanation", doc.source
 	return stage.Produce(ctx, s, stage.Product[contract.ExplanationSpec]{
 		Inputs: inputs,
 		Make: func(context.Context) (contract.ExplanationSpec, error) {

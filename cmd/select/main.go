@@ -6,17 +6,25 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"ferry/cmd/internal/policy"
 	"ferry/pkg/contract"
 	"ferry/pkg/deckhouse"
+	"ferry/pkg/durable"
 	"ferry/pkg/fault"
 	"ferry/pkg/generic"
 	"ferry/pkg/stage"
+	"ferry/pkg/summary"
 )
 
 type flags struct {
+	Releases string `placeholder:"FILE" help:"Write the manifests of the selected Deckhouse releases to FILE, deckhousereleases.yaml in bundles of d8. Where no release is chosen by channels, an older FILE of that kind is removed."`
 	policy.Deckhouse
 	Select  struct{} `cmd:"" default:"1" hidden:"" help:"Write a Selection."`
 	Explain struct {
@@ -25,11 +33,11 @@ type flags struct {
 }
 
 const description = `
-Reads a Catalog and writes a Selection: every image to carry, where it lands, and why it was chosen. Without flags a Deckhouse edition is carried as d8 mirror pull does: platform versions from rock-solid to alpha, what the channels of all modules and packages point at, the security databases and the installer.
+Reads a Catalog and writes a Selection: every image to carry, where it lands, and why it was chosen. Without flags a Deckhouse edition is carried as d8 mirror pull does: platform versions from rock-solid to alpha, what the channels of all modules and packages point at, the security databases and the installer, the newest d8 and those of its plugins that are made for what is carried.
 
 Images that are named only inside other images are not listed yet; the Selection says where to read their names, and ferry-fetch --plan lists them.
 
-    ferry-select -i catalog.json --include-platform '>=1.71' -o selection.json
+    ferry-select -i catalog.json --include-platform '>=1.71' --releases deckhousereleases.yaml -o selection.json
     grep stable selection.json
 
 Why something is carried or not, ferry-select explain tells, from any document:
@@ -53,11 +61,12 @@ func main() {
 	})
 }
 
-// choice decides over one Catalog: its options, for the metadata, and the
-// decision.
+// choice decides over one Catalog: its options, for the metadata, the decision,
+// and what else is written, if anything.
 type choice struct {
 	options any
 	decide  func(s *stage.Session) (contract.SelectionSpec, error)
+	beside  func(s *stage.Session) error
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
@@ -68,6 +77,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.From, s.Summary.Words = "Selection", catalog.Spec.Source, summary.Pulling("not selected")
 	// One entry a vendor.
 	vendors := map[string]func(contract.CatalogSpec) (choice, error){
 		deckhouse.Vendor: f.deckhouse,
@@ -85,8 +95,12 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
-	return stage.Produce(ctx, s, stage.Product[contract.SelectionSpec]{
+	err = stage.Produce(ctx, s, stage.Product[contract.SelectionSpec]{
 		Inputs: inputs,
+		Tell: func(spec *contract.SelectionSpec) {
+			s.Summary.Overview, s.Summary.Outcome = spec.Overview, summary.Planned
+			s.Summary.State = fmt.Sprintf("complete: %d images are selected by name", len(spec.Images))
+		},
 		Make: func(context.Context) (contract.SelectionSpec, error) {
 			spec, err := chosen.decide(s)
 			if err == nil {
@@ -95,24 +109,79 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 			return spec, err
 		},
 	})
+	if err != nil || chosen.beside == nil {
+		return err
+	}
+	return chosen.beside(s)
 }
 
 func (f *flags) deckhouse(catalog contract.CatalogSpec) (choice, error) {
 	p, err := f.Deckhouse.Read()
-	return choice{p, func(s *stage.Session) (contract.SelectionSpec, error) {
+	c := choice{options: p, decide: func(s *stage.Session) (contract.SelectionSpec, error) {
 		spec, notes, err := deckhouse.Select(catalog, p)
-		for _, n := range notes {
-			s.Log.Warn(n.Subject + ": " + n.Text)
-		}
+		warn(s, notes)
 		return spec, err
-	}}, err
+	}}
+	if f.Releases != "" {
+		c.beside = func(s *stage.Session) error { return f.writeReleases(s, catalog, p) }
+	}
+	return c, err
+}
+
+func warn(s *stage.Session, notes []deckhouse.Note) {
+	for _, n := range notes {
+		s.Log.Warn(n.Subject + ": " + n.Text)
+	}
+}
+
+// writeReleases has the file tell of the releases of this run, or of none: one
+// that an earlier run left would promise releases that are not carried.
+func (f *flags) writeReleases(s *stage.Session, catalog contract.CatalogSpec, p deckhouse.Policy) error {
+	text, notes, err := deckhouse.Releases(catalog, p)
+	warn(s, notes)
+	if err != nil {
+		return err
+	}
+	if text != nil {
+		return durable.WriteFile(f.Releases, text, 0o644)
+	}
+	ours, err := describesReleases(f.Releases)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return durable.Fault(f.Releases, err)
+	case !ours:
+		s.Log.Warn("there are no releases to describe, and the file is not a description of releases, so it stays", "file", f.Releases)
+		return nil
+	}
+	s.Log.Info("there are no releases to describe; removing the file of an earlier run", "file", f.Releases)
+	if err := os.Remove(f.Releases); err != nil {
+		return durable.Fault(f.Releases, err)
+	}
+	return durable.SyncDir(filepath.Dir(f.Releases))
+}
+
+// describesReleases reports whether a file is one that this command writes. Its
+// head tells; what is no regular file may never end.
+func describesReleases(path string) (bool, error) {
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+		return false, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	head, err := io.ReadAll(io.LimitReader(f, int64(len(deckhouse.ReleasesHead))))
+	return string(head) == deckhouse.ReleasesHead, err
 }
 
 var errListKnows = fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit")
 
 func (f *flags) generic(catalog contract.CatalogSpec) (choice, error) {
-	if f.Given() {
+	if f.Given() || f.Releases != "" {
 		return choice{}, errListKnows
 	}
-	return choice{nil, func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog) }}, nil
+	return choice{decide: func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog) }}, nil
 }

@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 
 	"ferry/cmd/internal/content"
 	"ferry/pkg/bundle"
@@ -17,18 +15,19 @@ import (
 	"ferry/pkg/fault"
 	"ferry/pkg/stage"
 	"ferry/pkg/store"
+	"ferry/pkg/summary"
 	"ferry/pkg/transfer"
 )
 
 type flags struct {
-	Paths []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks of one directory."`
+	Paths []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks; several of them, of any directories, are taken together."`
 	To    string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it the archives are read where they lie."`
 }
 
 const description = `
 Reads every byte of a bundle and compares it with what bundle.json says: each file's digest, each blob's, and that everything an image refers to is there. Nothing is written to disk, unless --to is given: ferry-publish and ferry-pack read the archives in place.
 
-Single files, and directories without bundle.json, are taken for archives that d8 mirror made, and verified as far as they describe themselves.
+Single files, and directories without bundle.json, are taken for archives that d8 mirror made, and verified as far as they describe themselves. So are several directories together, each of which must hold what its bundle.json lists, if it has one.
 
     ferry-unpack /media/disk | ferry-publish registry.closed.example/deckhouse
     ferry-unpack /media/disk | ferry-pack /media/dvd --chunk-size 4.7GB
@@ -48,10 +47,12 @@ func main() {
 
 // source is a set of archives to be verified.
 type source struct {
-	dir    string
+	dir    string           // of a bundle of ours
 	inputs []contract.Input // none for archives without a document
+	// overview is what a document says that they hold.
+	overview contract.Overview
 	// verify reads all of it and returns the files and what they hold.
-	verify func(context.Context, *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error)
+	verify func(context.Context, *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error)
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
@@ -59,10 +60,16 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	s.Summary.Title, s.Summary.From, s.Summary.To, s.Summary.Words = "Verification", src.dir, f.To, summary.Verifying()
+	s.Summary.Overview = src.overview
 	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
 		Inputs: src.inputs,
-		Valid:  func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
-		Make:   func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
+		Tell: func(spec *contract.InventorySpec) {
+			s.Summary.Overview, s.Summary.Archives = spec.Contents.Overview, spec.Store.Archives
+			s.Summary.State = "every byte of the archives is what it should be"
+		},
+		Valid: func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
+		Make:  func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
 	})
 }
 
@@ -93,15 +100,16 @@ func (f *flags) valid(ctx context.Context, src *source, doc *contract.Inventory)
 
 func (f *flags) verify(ctx context.Context, s *stage.Session, src *source) (contract.InventorySpec, error) {
 	s.Progress.Phase("verifying")
-	archives, contents, err := src.verify(ctx, s)
+	dirs, contents, err := src.verify(ctx, s)
 	if err != nil {
 		return contract.InventorySpec{}, err
 	}
-	s.Log.Info(fmt.Sprintf("verified %d archives with %d images", len(archives), len(contents.Images)))
-	inventory := contract.InventorySpec{
-		Store:    contract.StoreLocation{Type: contract.StoreArchives, Path: src.dir, Archives: archives},
-		Contents: contents,
+	archives := 0
+	for _, dir := range dirs {
+		archives += len(dir.Archives)
 	}
+	s.Log.Info(fmt.Sprintf("verified %d archives with %d images", archives, len(contents.Images)))
+	inventory := contract.InventorySpec{Store: contract.InArchives(dirs), Contents: contents}
 	if f.To == "" {
 		return inventory, nil
 	}
@@ -109,20 +117,28 @@ func (f *flags) verify(ctx context.Context, s *stage.Session, src *source) (cont
 }
 
 // source tells a bundle of ours, which says itself what it must hold, from
-// archives that another tool made.
+// archives that another tool made, and from several together.
 func (f *flags) source() (*source, error) {
-	dir, found, err := bundle.Find(f.Paths)
-	if dir == "" || !slices.ContainsFunc(f.Paths, isDir) {
-		return imported(dir, found, err) // single archives, of whatever bundle
+	dirs, err := bundle.Find(f.Paths)
+	if len(dirs) == 0 {
+		return nil, err
 	}
-	doc, text, docErr := bundle.ReadDocument(dir)
-	if fault.KindOf(docErr) == fault.NotFound {
-		return imported(dir, found, err)
+	for i, dir := range dirs {
+		if !dir.Whole {
+			continue // single archives, of whatever bundle
+		}
+		doc, text, docErr := bundle.ReadDocument(dir.Path)
+		switch {
+		case fault.KindOf(docErr) == fault.NotFound:
+		case docErr != nil:
+			return nil, docErr
+		case len(dirs) == 1:
+			return ours(dir.Path, doc, text) // names all that is missing, what Find has missed too
+		default:
+			dirs[i].Document = &doc.Spec
+		}
 	}
-	if docErr != nil {
-		return nil, docErr
-	}
-	return ours(dir, doc, text)
+	return imported(dirs), err
 }
 
 func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
@@ -130,32 +146,21 @@ func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err = filepath.Abs(dir)
-	return &source{dir, inputs, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error) {
-		return doc.Spec.Archives, doc.Spec.Contents, bundle.Verify(ctx, dir, &doc.Spec, s.Progress)
-	}}, err
+	return &source{dir, inputs, doc.Spec.Contents.Overview, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error) {
+		files := []contract.ArchiveDirectory{{Path: dir, Archives: doc.Spec.Archives}}
+		return files, doc.Spec.Contents, bundle.Verify(ctx, dir, &doc.Spec, s.Progress)
+	}}, nil
 }
 
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
-func imported(dir string, found []bundle.Set, err error) (*source, error) {
-	if err != nil {
-		return nil, err
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	return &source{dir, nil, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveFiles, contract.Contents, error) {
-		s.Log.Info("taking the archives for ones that d8 mirror made: without a " + bundle.DocumentName + " they say themselves what they hold")
-		archives, contents, err := bundle.Import(ctx, dir, found, deckhouse.Imported{}, s.Progress)
+func imported(dirs []bundle.Directory) *source {
+	return &source{"", nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error) {
+		s.Log.Info("the archives say themselves what they hold, as those of d8 mirror do, for no " + bundle.DocumentName + " describes them all")
+		files, contents, err := bundle.Import(ctx, dirs, deckhouse.Imported{}, s.Progress)
 		if err != nil {
 			return nil, contract.Contents{}, err
 		}
-		return archives, *contents, nil
-	}}, nil
+		return files, *contents, nil
+	}}
 }
 
 // copy brings the content into a store and describes it there.

@@ -11,6 +11,7 @@ package edition
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"ferry/pkg/oci"
 	"ferry/pkg/registry"
@@ -37,6 +38,8 @@ type Options struct {
 	// ExtraImages is the number of extra images of each module and package
 	// that has any.
 	ExtraImages int
+	// Plugins adds plugins of d8, made for the module mod-00, and d8 itself.
+	Plugins bool
 	// NoSecurity leaves out the security databases, as CE, BE and SE do
 	// (S1.2.2).
 	NoSecurity bool
@@ -44,12 +47,12 @@ type Options struct {
 
 // Default has every shape, in some hundred kilobytes.
 func Default() Options {
-	return Options{Seed: 1, Minors: 4, Components: 6, LayerSize: 4 << 10, Modules: 4, Packages: 2, ExtraImages: 2}
+	return Options{Seed: 1, Minors: 4, Components: 6, LayerSize: 4 << 10, Modules: 4, Packages: 2, ExtraImages: 2, Plugins: true}
 }
 
 // Tiny has one minor release and one module: for tests that run a chain often.
 func Tiny() Options {
-	return Options{Seed: 1, Minors: 1, Components: 2, LayerSize: 1 << 10, Modules: 1, ExtraImages: 1}
+	return Options{Seed: 1, Minors: 1, Components: 2, LayerSize: 1 << 10, Modules: 1, ExtraImages: 1, Plugins: true}
 }
 
 // Edition is what exists after Write.
@@ -74,8 +77,8 @@ type Image struct {
 	Digest     oci.Digest
 }
 
-// Write puts an edition below root, which must end in "/ee": the installer goes
-// beside it (S1.1.1). Writing over an edition of the same options changes
+// Write puts an edition below root, which must end in "/ee": the installer and d8
+// go beside it (S1.1.1). Writing over an edition of the same options changes
 // nothing.
 func Write(ctx context.Context, target registry.Target, root oci.Repository, opts Options) (*Edition, error) {
 	bare, ok := parentOf(root, "/ee")
@@ -98,6 +101,11 @@ func Write(ctx context.Context, target registry.Target, root oci.Repository, opt
 	}
 	w.addOns(modules, opts.Modules)
 	w.addOns(packages, opts.Packages)
+	if opts.Plugins {
+		w.cli()
+		w.plugins()
+	}
+	slices.Sort(w.out.Discovery)
 	if w.err != nil {
 		return nil, w.err
 	}

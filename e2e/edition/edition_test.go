@@ -50,8 +50,8 @@ func TestExpectedIsThere(t *testing.T) {
 	for key, digest := range ed.Expected {
 		path, tag, _ := strings.Cut(key, ":")
 		repo := root.Join(path)
-		if path == "installer" {
-			repo = oci.Repository{Host: root.Host, Path: "deckhouse/installer"}
+		if path == "installer" || strings.HasPrefix(path, "deckhouse-cli") {
+			repo = oci.Repository{Host: root.Host, Path: "deckhouse/" + path}
 		}
 		at := repo.WithTag(tag)
 		if tag == digest.Hex() {
@@ -62,8 +62,10 @@ func TestExpectedIsThere(t *testing.T) {
 		}
 	}
 	for _, tag := range ed.Discovery {
-		under := strings.Replace(tag, ":", "/", 1) + "/"
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(ed.Expected)), func(key string) bool { return strings.HasPrefix(key, under) }) {
+		under := strings.Replace(tag, ":", "/", 1)
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(ed.Expected)), func(key string) bool {
+			return strings.HasPrefix(key, under+"/") || strings.HasPrefix(key, under+":")
+		}) {
 			t.Errorf("discovery tag %s leads to nothing", tag)
 		}
 	}

@@ -27,6 +27,8 @@ type image struct {
 	arch   string
 	layers []layer
 	config *artifactConfig // an artifact's, instead of an image's
+	// annotations of the manifest.
+	annotations map[string]string
 }
 
 // artifactConfig is a config that is no image config (S1.9).
@@ -51,9 +53,9 @@ type measuredBlob struct {
 }
 
 // repository is where path, relative to the edition root, lies at the source:
-// the installer lies beside the editions (S1.2).
+// the installer and d8 with its plugins lie beside the editions (S1.2).
 func (w *writer) repository(path string) oci.Repository {
-	if path == "installer" {
+	if path == "installer" || path == "deckhouse-cli" || strings.HasPrefix(path, "deckhouse-cli/") {
 		return w.bare.Join(path)
 	}
 	return w.out.Root.Join(path)
@@ -141,6 +143,9 @@ func (w *writer) manifest(repo oci.Repository, im image) (mediaType string, body
 	desc := oci.Descriptor{MediaType: configType, Digest: oci.DigestOf(config), Size: int64(len(config))}
 	w.putBlob(repo, desc, bytes.NewReader(config))
 	manifest := map[string]any{"schemaVersion": 2, "mediaType": mediaType, "config": desc, "layers": layers}
+	if im.annotations != nil {
+		manifest["annotations"] = im.annotations
+	}
 	if im.config != nil {
 		manifest["annotations"] = map[string]string{"edition.image": im.name}
 	}

@@ -30,10 +30,18 @@ import (
 // content in a temporary directory, and returns its host:port.
 func Distribution(t testing.TB) string {
 	t.Helper()
+	host, _ := DistributionIn(t)
+	return host
+}
+
+// DistributionIn is Distribution, and returns the directory of its content too.
+func DistributionIn(t testing.TB) (host, root string) {
+	t.Helper()
+	root = t.TempDir()
 	conf := &configuration.Configuration{
 		Version: configuration.CurrentVersion,
 		Storage: configuration.Storage{
-			"filesystem": {"rootdirectory": t.TempDir()},
+			"filesystem": {"rootdirectory": root},
 			"delete":     {"enabled": true},
 		},
 	}
@@ -48,7 +56,7 @@ func Distribution(t testing.TB) string {
 			t.Errorf("distribution: %v", err)
 		}
 	})
-	return hostOf(server.URL)
+	return hostOf(server.URL), root
 }
 
 // Olareg serves dir, an OCI layout a repository, read-only, and returns its

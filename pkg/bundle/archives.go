@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"io"
 
 	"ferry/pkg/contract"
@@ -12,7 +13,7 @@ import (
 // Archives is the content of a set of archives, read where it lies. It is a
 // store.Reader.
 type Archives struct {
-	opened *handles
+	opened []*handles // of each directory
 	blobs  map[oci.Digest]location
 }
 
@@ -23,22 +24,26 @@ type location struct {
 
 var _ store.Reader = (*Archives)(nil)
 
-// Open finds every blob of the archives in dir by their headers alone. It
+// Open finds every blob of the archives in dirs by their headers alone. It
 // checks sizes, not digests: see [Verify]. The caller calls Close.
 // Kinds: fault.Damaged, fault.Local.
-func Open(dir string, archives []contract.ArchiveFiles) (*Archives, error) {
-	a := &Archives{opened: newHandles(dir), blobs: map[oci.Digest]location{}}
-	for _, files := range archives {
-		if err := a.add(files); err != nil {
-			a.Close()
-			return nil, err
+func Open(dirs []contract.ArchiveDirectory) (*Archives, error) {
+	a := &Archives{blobs: map[oci.Digest]location{}}
+	for _, dir := range dirs {
+		opened := newHandles(dir.Path)
+		a.opened = append(a.opened, opened)
+		for _, files := range dir.Archives {
+			if err := a.add(opened, files); err != nil {
+				a.Close()
+				return nil, err
+			}
 		}
 	}
 	return a, nil
 }
 
-func (a *Archives) add(archive contract.ArchiveFiles) error {
-	p, err := newParts(a.opened, archive.Files)
+func (a *Archives) add(opened *handles, archive contract.ArchiveFiles) error {
+	p, err := newParts(opened, archive.Files)
 	if err != nil {
 		return err
 	}
@@ -83,7 +88,13 @@ func (a *Archives) find(d oci.Digest) (location, error) {
 }
 
 // Close closes the files; blobs that are still open fail from then on.
-func (a *Archives) Close() error { return a.opened.Close() }
+func (a *Archives) Close() error {
+	var problems []error
+	for _, opened := range a.opened {
+		problems = append(problems, opened.Close())
+	}
+	return errors.Join(problems...)
+}
 
 // blob is a range of an archive; the files belong to Archives.
 type blob struct{ *io.SectionReader }

@@ -31,7 +31,7 @@ func TestArchivesAreAStore(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				archives, err := Open(dir, files)
+				archives, err := Open(in(dir, files))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -48,7 +48,7 @@ func TestOpenReadsAcrossChunks(t *testing.T) {
 	_, content := sample(t)
 	for _, chunkSize := range []int64{0, 100, 512, 1000} {
 		dir, doc := written(t, chunkSize)
-		archives, err := Open(dir, doc.Archives)
+		archives, err := Open(in(dir, doc.Archives))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,8 +75,8 @@ func TestOpenReadsAcrossChunks(t *testing.T) {
 			})
 		}
 		wait.Wait()
-		if n := len(archives.opened.open); n > archives.opened.limit {
-			t.Errorf("%d files are kept open, at most %d should be", n, archives.opened.limit)
+		if n := len(archives.opened[0].open); n > archives.opened[0].limit {
+			t.Errorf("%d files are kept open, at most %d should be", n, archives.opened[0].limit)
 		}
 		archives.Close()
 	}
@@ -90,7 +90,7 @@ func TestOpenRefusesCutArchives(t *testing.T) {
 	for cut := range int64(len(data) / blockSize) {
 		writeFile(t, path, data[:cut*blockSize])
 		a.Files[0].Size = cut * blockSize // the document agrees: the tar itself must tell
-		if archives, err := Open(dir, doc.Archives); err == nil {
+		if archives, err := Open(in(dir, doc.Archives)); err == nil {
 			archives.Close()
 			t.Errorf("cut at %d: opened", cut*blockSize)
 		} else {
@@ -101,7 +101,7 @@ func TestOpenRefusesCutArchives(t *testing.T) {
 
 func TestOpenErrors(t *testing.T) {
 	dir, doc := written(t, 3000)
-	archives, err := Open(dir, doc.Archives)
+	archives, err := Open(in(dir, doc.Archives))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,11 +121,11 @@ func TestOpenErrors(t *testing.T) {
 	if err := os.Truncate(filepath.Join(dir, name), 10); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(dir, doc.Archives)
+	_, err = Open(in(dir, doc.Archives))
 	wantDamaged(t, err, name, "10 bytes")
 	if err := os.Remove(filepath.Join(dir, name)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(dir, doc.Archives)
+	_, err = Open(in(dir, doc.Archives))
 	wantDamaged(t, err, name, "missing")
 }

@@ -255,3 +255,8 @@ func blobEntry(layout, data string) tarEntry {
 func indexEntry(layout, manifests string) tarEntry {
 	return regular(joinPath(layout, indexFile), `{"schemaVersion":2,"manifests":`+manifests+`}`)
 }
+
+// in says that archives lie in one directory.
+func in(dir string, archives []contract.ArchiveFiles) []contract.ArchiveDirectory {
+	return []contract.ArchiveDirectory{{Path: dir, Archives: archives}}
+}

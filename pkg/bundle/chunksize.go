@@ -24,6 +24,17 @@ func ParseChunkSize(s string) (int64, error) {
 	return size, nil
 }
 
+// ChunkSize is the largest size of a chunk in bytes as a flag's value; 0 means
+// no chunks.
+type ChunkSize int64
+
+// UnmarshalText reads it as [ParseChunkSize] does.
+func (c *ChunkSize) UnmarshalText(text []byte) error {
+	n, err := ParseChunkSize(string(text))
+	*c = ChunkSize(n)
+	return err
+}
+
 func parseChunkSize(s string) (int64, error) {
 	m := chunkSizeRE.FindStringSubmatch(s)
 	if m == nil {

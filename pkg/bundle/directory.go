@@ -101,21 +101,9 @@ func (j *journal) save() error {
 // it. It returns the journal, in which archives of the same plan may be
 // finished already.
 func prepare(dir string, plans []*archivePlan, force bool) (*journal, error) {
-	j, err := loadJournal(dir)
+	j, stale, err := inspectDir(dir, plans, force)
 	if err != nil {
 		return nil, err
-	}
-	stale, foreign, err := j.inTheWay(plans)
-	if err != nil {
-		return nil, err
-	}
-	if len(foreign) > 0 {
-		return nil, fault.Newf(fault.Usage, dir, "the directory holds archives that ferry did not put there: %s", few(foreign)).
-			Hint("choose an empty directory, or move them away")
-	}
-	if len(stale) > 0 && !force {
-		return nil, fault.Newf(fault.Usage, dir, "the directory holds another bundle: %s", few(stale)).
-			Hint("choose an empty directory, or replace the bundle with --force")
 	}
 	for _, name := range stale {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
@@ -126,6 +114,27 @@ func prepare(dir string, plans []*archivePlan, force bool) (*journal, error) {
 		return nil, err
 	}
 	return j, nil
+}
+
+// inspectDir loads the journal of dir and lists the files that have to go for the
+// planned archives. What must not go is refused.
+func inspectDir(dir string, plans []*archivePlan, force bool) (j *journal, stale []string, err error) {
+	if j, err = loadJournal(dir); err != nil {
+		return nil, nil, err
+	}
+	stale, foreign, err := j.inTheWay(plans)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(foreign) > 0 {
+		return nil, nil, fault.Newf(fault.Usage, dir, "the directory holds archives that ferry did not put there: %s", few(foreign)).
+			Hint("choose an empty directory, or move them away")
+	}
+	if len(stale) > 0 && !force {
+		return nil, nil, fault.Newf(fault.Usage, dir, "the directory holds another bundle: %s", few(stale)).
+			Hint("choose an empty directory, or replace the bundle with --force")
+	}
+	return j, stale, nil
 }
 
 // inTheWay lists the archive files of the directory that are not to be there:

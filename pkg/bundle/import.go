@@ -30,6 +30,9 @@ type Rules interface {
 	// Yields says that the archive's tags give way where another archive has
 	// the same tags for other images.
 	Yields(archive string) bool
+	// Overview is what a person counts of images, sorted by archive, path and
+	// tag; the figures are not counted yet.
+	Overview(images []contract.Image) contract.Overview
 }
 
 // Set is the files of one archive, found by their names.
@@ -38,25 +41,113 @@ type Set struct {
 	Files []string
 }
 
-// Find finds archives by the rules of S7.1: paths are a directory, files of one
-// directory, or both; any chunk stands for its whole set, and a whole archive
-// stands before chunks of the same name. All gaps between chunks are named at
-// once. The archives are sorted by name. dir is told beside an error too, where
-// it is known.
+// Directory is a directory with the archives in it that are meant.
+type Directory struct {
+	Path string // absolute
+	// Whole says that the directory itself was named, and all its archives are
+	// meant.
+	Whole bool
+	Sets  []Set // sorted by name
+	// Document is what a whole directory must hold, nil where nothing says it.
+	Document *contract.BundleSpec
+}
+
+// Find finds archives by the rules of S7.1: paths are directories and files, of
+// any directories, in any order and however often; any chunk stands for its
+// whole set, and a whole archive stands before chunks of the same name. All gaps
+// between chunks are named at once. The directories are sorted by path, and told
+// beside an error too, where they are known; then Sets may lack something.
 // Kinds: fault.Usage, fault.Damaged, fault.Local.
-func Find(paths []string) (dir string, found []Set, err error) {
-	dir, wanted, err := wantedArchives(paths)
+func Find(paths []string) ([]Directory, error) {
+	named, err := namedDirectories(paths)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	names, err := archiveFilesIn(dir)
+	var dirs []Directory
+	var problems []error
+	for _, n := range named {
+		dir := Directory{Path: n.path, Whole: n.whole}
+		dir.Sets, err = n.sets()
+		dirs = append(dirs, dir)
+		problems = append(problems, err)
+	}
+	return dirs, errors.Join(problems...)
+}
+
+// named is a directory of which something was named.
+type named struct {
+	path   string // absolute
+	info   os.FileInfo
+	whole  bool
+	wanted map[string]bool // archives, where the directory itself is not named
+}
+
+// namedDirectories sorts paths by the directories that they are, or lie in,
+// however these are spelled.
+func namedDirectories(paths []string) ([]*named, error) {
+	var dirs []*named
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fault.Newf(fault.Usage, path, "there is no such file or directory")
+		}
+		if err != nil {
+			return nil, durable.Fault(path, err)
+		}
+		at, archive := path, ""
+		if !info.IsDir() {
+			var ok bool
+			if archive, _, ok = archiveOf(filepath.Base(path)); !ok {
+				return nil, fault.Newf(fault.Usage, path, "not an archive").
+					Hint("name a directory, or files that end in .tar or .tar.0000.chunk")
+			}
+			at = filepath.Dir(path)
+		}
+		dir, err := oneOf(&dirs, at)
+		if err != nil {
+			return nil, err
+		}
+		dir.whole = dir.whole || info.IsDir()
+		dir.wanted[archive] = true
+	}
+	if len(dirs) == 0 {
+		return nil, fault.Newf(fault.Usage, "", "no archives are named")
+	}
+	slices.SortFunc(dirs, func(a, b *named) int { return cmp.Compare(a.path, b.path) })
+	return dirs, nil
+}
+
+// oneOf returns the entry of the directory at path, made when it is new.
+func oneOf(dirs *[]*named, path string) (*named, error) {
+	info, err := os.Stat(path)
 	if err != nil {
-		return "", nil, err
+		return nil, durable.Fault(path, err)
+	}
+	for _, known := range *dirs {
+		if os.SameFile(known.info, info) {
+			return known, nil
+		}
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, durable.Fault(path, err)
+	}
+	dir := &named{path: absolute, info: info, wanted: map[string]bool{}}
+	*dirs = append(*dirs, dir)
+	return dir, nil
+}
+
+// sets are the archives that are meant. A directory that was named and has none
+// is an error, whatever else was named: it is not the one that was meant.
+func (n *named) sets() ([]Set, error) {
+	names, err := archiveFilesIn(n.path)
+	if err != nil {
+		return nil, err
 	}
 	chunks := map[string]map[int]string{} // by archive and number
 	for _, name := range names {
 		archive, i, _ := archiveOf(name)
-		if wanted != nil && !wanted[archive] {
+		if !n.whole && !n.wanted[archive] {
 			continue
 		}
 		if chunks[archive] == nil {
@@ -64,6 +155,7 @@ func Find(paths []string) (dir string, found []Set, err error) {
 		}
 		chunks[archive][i] = name
 	}
+	var found []Set
 	var problems []error
 	for _, archive := range slices.Sorted(maps.Keys(chunks)) {
 		files, err := completeSet(archive, chunks[archive])
@@ -71,49 +163,10 @@ func Find(paths []string) (dir string, found []Set, err error) {
 		problems = append(problems, err)
 	}
 	if len(found) == 0 {
-		return dir, nil, fault.Newf(fault.Usage, dir, "there are no archives").
+		return nil, fault.Newf(fault.Usage, n.path, "there are no archives").
 			Hint("name the directory that holds the .tar or .chunk files")
 	}
-	return dir, found, errors.Join(problems...)
-}
-
-// wantedArchives splits paths into their directory and the archives; nil means
-// all of them, for then the directory itself is among the paths.
-func wantedArchives(paths []string) (dir string, wanted map[string]bool, err error) {
-	whole := false
-	wanted = map[string]bool{}
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if errors.Is(err, os.ErrNotExist) {
-			return "", nil, fault.Newf(fault.Usage, path, "there is no such file or directory")
-		}
-		if err != nil {
-			return "", nil, durable.Fault(path, err)
-		}
-		at := filepath.Clean(path)
-		if info.IsDir() {
-			whole = true
-		} else {
-			archive, _, ok := archiveOf(filepath.Base(path))
-			if !ok {
-				return "", nil, fault.Newf(fault.Usage, path, "not an archive").
-					Hint("name a directory, or files that end in .tar or .tar.0000.chunk")
-			}
-			at, wanted[archive] = filepath.Dir(path), true
-		}
-		if dir != "" && at != dir {
-			return "", nil, fault.Newf(fault.Usage, path, "not in %s, as what is named before it", dir).
-				Hint("put all archives into one directory")
-		}
-		dir = at
-	}
-	if dir == "" {
-		return "", nil, fault.Newf(fault.Usage, "", "no archives are named")
-	}
-	if whole {
-		return dir, nil, nil
-	}
-	return dir, wanted, nil
+	return found, errors.Join(problems...)
 }
 
 // completeSet turns numbered chunks into a list without gaps.
@@ -145,114 +198,198 @@ func completeSet(archive string, chunks map[int]string) (Set, error) {
 	return files, nil
 }
 
-// Import verifies archives that have no Bundle document, as [Verify] does but
-// for what only a document can say, and returns the files with their digests
-// and the contents. Every tag's image must be there with all that it needs.
-// A tag that stands twice in a layout means the last one (S6.5.6); tags that
-// stand in two archives with different images are refused, unless one archive
-// yields. Archives whose every tag another one owns are not in the contents.
+// Import verifies archives that no Bundle document describes as a whole, as
+// [Verify] does but for what only a document can say, and returns the files with
+// their digests and the contents. Every tag's image must be there with all that
+// it needs. A tag that stands twice in a layout means the last one (S6.5.6); tags
+// that stand in two archives with different images are refused, unless one
+// archive yields. Archives of one name in several directories become one.
+// Archives whose every tag another one owns are not in the contents. Where a
+// directory has a document, its files must be those that the document lists.
 // Kinds: fault.Damaged, fault.Local, fault.Cancelled.
-func Import(ctx context.Context, dir string, found []Set, rules Rules, progress Progress) ([]contract.ArchiveFiles, *contract.Contents, error) {
-	opened := newHandles(dir)
-	defer opened.Close()
-	sets, total, err := openSets(opened, found)
+func Import(ctx context.Context, dirs []Directory, rules Rules, progress Progress) ([]contract.ArchiveDirectory, *contract.Contents, error) {
+	sets, total, err := openSets(dirs)
+	defer closeSets(sets)
 	if err != nil {
 		return nil, nil, err
 	}
 	progress = audible(progress)
 	progress.SetTotal(total, 0)
-	imp := &importer{rules: rules, owners: map[string]contract.Image{}, graph: contract.Graph{}, blobs: map[oci.Digest]int64{}}
-	archives := make([]contract.ArchiveFiles, len(found))
+	imp := &importer{rules: rules, archives: map[string]*contract.Archive{}, owners: map[string]owned{}, graph: contract.Graph{}, blobs: map[oci.Digest]int64{}}
 	var problems []error
-	for _, i := range yieldingLast(found, rules) {
-		seen, files, err := inspect(ctx, found[i].Name, sets[i], progress)
-		if err == nil {
-			err = imp.add(found[i].Name, seen)
-		}
+	for _, set := range yieldingLast(sets, rules) {
+		err := imp.read(ctx, set, progress)
 		if err != nil && !errors.Is(err, fault.Damaged) {
 			return nil, nil, err
 		}
-		archives[i] = files
 		problems = append(problems, err)
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, nil, err
 	}
-	contents, err := imp.contents()
+	contents, err := imp.contents(dirs)
 	if err != nil {
-		return nil, nil, fault.New(fault.Damaged, dir, err)
+		return nil, nil, fault.New(fault.Damaged, dirs[0].Path, err)
 	}
-	return archives, contents, nil
+	return located(dirs, sets), contents, nil
 }
 
-func openSets(opened *handles, found []Set) (sets []*parts, total int64, err error) {
-	for _, set := range found {
-		files := make([]contract.File, len(set.Files))
-		for i, name := range set.Files {
-			files[i].Name = name
+// importing is an archive on its way.
+type importing struct {
+	Set
+	dir   string
+	label string                 // names it in errors: with its directory, where there are several
+	want  *contract.ArchiveFiles // what a document says of its files, or nil
+	parts *parts
+	files contract.ArchiveFiles // as they were read
+}
+
+// about names the directory of the archive in err, where there are several.
+func (set *importing) about(err error) error {
+	if err == nil || set.label == set.Name+tarSuffix {
+		return err
+	}
+	return fault.About(set.dir, err)
+}
+
+// openSets finds the files of all archives, and compares their names and sizes
+// with the documents, which costs nothing.
+func openSets(dirs []Directory) (sets []*importing, total int64, err error) {
+	for _, dir := range dirs {
+		if dir.Document != nil {
+			if err := checkFiles(dir.Path, dir.Document.Archives); err != nil {
+				return sets, 0, fault.About(dir.Path, err)
+			}
 		}
-		p, err := newParts(opened, files)
-		if err != nil {
-			return nil, 0, err
+		opened := newHandles(dir.Path)
+		for _, found := range dir.Sets {
+			set := &importing{Set: found, dir: dir.Path, label: found.Name + tarSuffix, want: dir.describes(found.Name)}
+			if len(dirs) > 1 {
+				set.label = filepath.Join(dir.Path, set.label)
+			}
+			files := make([]contract.File, len(found.Files))
+			for i, name := range found.Files {
+				files[i].Name = name
+			}
+			if set.parts, err = newParts(opened, files); err != nil {
+				return sets, 0, set.about(err)
+			}
+			sets = append(sets, set)
+			total += set.parts.size
 		}
-		sets = append(sets, p)
-		total += p.size
 	}
 	return sets, total, nil
 }
 
+func closeSets(sets []*importing) {
+	for _, set := range sets {
+		set.parts.opened.Close()
+	}
+}
+
+// describes returns what the directory's document says of an archive, nil where
+// there is none.
+func (d Directory) describes(archive string) *contract.ArchiveFiles {
+	if d.Document == nil {
+		return nil
+	}
+	for i, a := range d.Document.Archives {
+		if a.Name == archive {
+			return &d.Document.Archives[i]
+		}
+	}
+	return nil
+}
+
+// located returns the files of all archives by directory.
+func located(dirs []Directory, sets []*importing) []contract.ArchiveDirectory {
+	out := make([]contract.ArchiveDirectory, len(dirs))
+	for i, dir := range dirs {
+		out[i] = contract.ArchiveDirectory{Path: dir.Path, Archives: []contract.ArchiveFiles{}}
+		for _, set := range sets {
+			if set.dir == dir.Path {
+				out[i].Archives = append(out[i].Archives, set.files)
+			}
+		}
+	}
+	return out
+}
+
 // yieldingLast orders archives so that who comes first owns a tag.
-func yieldingLast(found []Set, rules Rules) []int {
-	order := make([]int, len(found))
-	rank := func(i int) int {
-		if rules.Yields(found[i].Name) {
+func yieldingLast(sets []*importing, rules Rules) []*importing {
+	rank := func(set *importing) int {
+		if rules.Yields(set.Name) {
 			return 1
 		}
 		return 0
 	}
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(rank(a), rank(b)) })
-	return order
+	return slices.SortedStableFunc(slices.Values(sets), func(a, b *importing) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
 // importer merges archives into contents.
 type importer struct {
 	rules    Rules
-	archives []contract.Archive
-	owners   map[string]contract.Image // by path:tag
+	archives map[string]*contract.Archive // by name
+	owners   map[string]owned             // by path:tag
 	graph    contract.Graph
 	blobs    map[oci.Digest]int64
 }
 
-func (imp *importer) add(archive string, seen *inspected) error {
-	prefix := imp.rules.Prefix(archive, seen.names)
-	added := contract.Archive{Name: archive, Layouts: []string{}}
+// owned is an image with the label of the archive that it comes from.
+type owned struct {
+	contract.Image
+	label string
+}
+
+// read reads an archive to its end and adds what it holds.
+func (imp *importer) read(ctx context.Context, set *importing, progress Progress) error {
+	seen, files, err := inspect(ctx, set.Name, set.parts, progress)
+	set.files = files
+	if err != nil && !errors.Is(err, fault.Damaged) {
+		return set.about(err)
+	}
+	// A damaged file explains everything else that is wrong with the archive.
+	if set.want != nil {
+		if damaged := compareFiles(*set.want, files); damaged != nil {
+			return set.about(damaged)
+		}
+	}
+	if err != nil {
+		return set.about(err)
+	}
+	return imp.add(set, seen)
+}
+
+func (imp *importer) add(set *importing, seen *inspected) error {
+	prefix := imp.rules.Prefix(set.Name, seen.names)
+	added := imp.archives[set.Name]
+	if added == nil {
+		added = &contract.Archive{Name: set.Name, Layouts: []string{}}
+		imp.archives[set.Name] = added
+	}
 	for _, path := range slices.Sorted(maps.Keys(seen.layouts)) {
 		l := seen.layouts[path]
 		target := joinPath(prefix, path)
 		if target != "" && !oci.ValidPath(target) {
-			return fault.Newf(fault.Damaged, archive+tarSuffix, "layout %q is no repository path", target).
+			return fault.Newf(fault.Damaged, set.label, "layout %q is no repository path", target).
 				Hint("the archive was not made by a mirroring tool")
 		}
-		if len(l.tags) == 0 {
+		if len(l.tags) == 0 && !slices.Contains(added.Layouts, target) {
 			added.Layouts = append(added.Layouts, target)
 		}
 		for _, d := range l.tags {
-			if err := imp.own(contract.Image{
-				Archive: archive, Path: target, Tag: d.tag(), Digest: d.Digest,
+			if err := imp.own(owned{contract.Image{
+				Archive: set.Name, Path: target, Tag: d.tag(), Digest: d.Digest,
 				Phase:  imp.rules.Phase(target, d.tag()),
 				Source: sourceOf(d, target),
-				Reason: "imported from " + archive + tarSuffix,
-			}); err != nil {
+				Reason: "imported from " + set.Name + tarSuffix,
+			}, set.label}); err != nil {
 				return err
 			}
 		}
 		maps.Copy(imp.graph, l.graph)
 		maps.Copy(imp.blobs, l.blobs)
 	}
-	imp.archives = append(imp.archives, added)
 	return nil
 }
 
@@ -276,7 +413,7 @@ func sourceOf(d layoutDescriptor, path string) string {
 }
 
 // own gives a tag to the first archive that has it.
-func (imp *importer) own(im contract.Image) error {
+func (imp *importer) own(im owned) error {
 	target := im.Path + ":" + im.Tag
 	owner, taken := imp.owners[target]
 	switch {
@@ -285,18 +422,24 @@ func (imp *importer) own(im contract.Image) error {
 	case owner.Digest == im.Digest:
 	case imp.rules.Yields(im.Archive) && !imp.rules.Yields(owner.Archive):
 	default:
-		return fault.Newf(fault.Damaged, im.Archive+tarSuffix, "%s is %s here, but %s in %s", target, im.Digest, owner.Digest, owner.Archive+tarSuffix).
+		return fault.Newf(fault.Damaged, im.label, "%s is %s here, but %s in %s", target, im.Digest, owner.Digest, owner.label).
 			Hint("import only one of the two archives")
 	}
 	return nil
 }
 
 // contents closes the set over the tags that have an owner.
-func (imp *importer) contents() (*contract.Contents, error) {
-	c := &contract.Contents{Vendor: imp.rules.Vendor(), Archives: imp.archives}
+func (imp *importer) contents(dirs []Directory) (*contract.Contents, error) {
+	c := &contract.Contents{Vendor: imp.rules.Vendor()}
+	if err := imp.assume(c, dirs); err != nil {
+		return nil, err
+	}
+	for _, a := range imp.archives {
+		c.Archives = append(c.Archives, *a)
+	}
 	var roots []oci.Digest
 	for _, im := range imp.owners {
-		c.Images = append(c.Images, im)
+		c.Images = append(c.Images, im.Image)
 		roots = append(roots, im.Digest)
 	}
 	manifests, blobs := imp.graph.Closure(roots...)
@@ -308,11 +451,39 @@ func (imp *importer) contents() (*contract.Contents, error) {
 	}
 	c.Discovery = imp.discovery()
 	c.PruneEmpty()
+	c.Normalize() // sorts the images
+	c.Overview = imp.rules.Overview(c.Images)
+	c.UpdateOverview()
 	c.Normalize()
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("the archives contradict each other: %w", err)
 	}
 	return c, nil
+}
+
+// assume keeps what documents say of the target and the source, as far as no
+// archive brings it: an update stays one in the company of others (S6.11).
+func (imp *importer) assume(c *contract.Contents, dirs []Directory) error {
+	for _, dir := range dirs {
+		if dir.Document == nil {
+			continue
+		}
+		for _, a := range dir.Document.Contents.Assumed {
+			owner, brought := imp.owners[a.Path+":"+a.Tag]
+			switch {
+			case brought && owner.Digest != a.Digest:
+				return fmt.Errorf("%s takes for granted that %s:%s is %s, but %s brings %s", dir.Path, a.Path, a.Tag, a.Digest, owner.label, owner.Digest)
+			case !brought && !slices.Contains(c.Assumed, a):
+				c.Assumed = append(c.Assumed, a)
+			}
+		}
+		for _, s := range dir.Document.Contents.Skipped {
+			if _, brought := imp.owners[s.Path+":"+s.Tag]; !brought && !slices.Contains(c.Skipped, s) {
+				c.Skipped = append(c.Skipped, s)
+			}
+		}
+	}
+	return nil
 }
 
 // discovery are the discovery tags, each once, that are not images themselves.

@@ -32,6 +32,15 @@ func (plainRules) Phase(_, tag string) int { return len(tag) }
 func (plainRules) Discovery(path string) []contract.DiscoveryTag {
 	return []contract.DiscoveryTag{{Path: "found", Tag: "_" + strings.ReplaceAll(path, "/", "_"), Needs: path}}
 }
+func (plainRules) Overview(images []contract.Image) contract.Overview {
+	o := contract.Overview{Components: []contract.Component{{Name: "Things", State: contract.ComponentWanted}, {Name: "Others", State: contract.ComponentWanted}}}
+	for i, im := range images {
+		if i == 0 || images[i-1].Archive != im.Archive || images[i-1].Path != im.Path {
+			o.Members = append(o.Members, contract.Member{Component: "Things", Name: im.Path, Archive: im.Archive, Path: im.Path, Versions: []string{im.Tag}})
+		}
+	}
+	return o
+}
 func (plainRules) Yields(archive string) bool { return archive == "versions" }
 
 func headerOf(typeflag byte, name, link string) tar.Header {
@@ -61,13 +70,19 @@ func importTars(t testing.TB, files map[string][]byte) (*contract.Contents, erro
 	for name, data := range files {
 		writeFile(t, filepath.Join(dir, name), data)
 	}
-	_, found, err := Find([]string{dir})
+	return importPaths(t, dir)
+}
+
+// importPaths imports what paths name, with plainRules.
+func importPaths(t testing.TB, paths ...string) (*contract.Contents, error) {
+	t.Helper()
+	found, err := Find(paths)
 	if err != nil {
 		return nil, err
 	}
-	archives, contents, err := Import(t.Context(), dir, found, plainRules{}, nil)
+	dirs, contents, err := Import(t.Context(), found, plainRules{}, nil)
 	if err == nil {
-		opened, err := Open(dir, archives)
+		opened, err := Open(dirs)
 		if err != nil {
 			t.Errorf("imported, but not readable: %v", err)
 		} else {
@@ -190,8 +205,19 @@ func TestImportContents(t *testing.T) {
 		Skipped:   []contract.Skipped{},
 	}
 	b := newBuilder()
-	b.image("A")
+	image := b.image("A")
 	want.Manifests, want.Blobs = b.contents.Manifests, b.contents.Blobs
+	bytes := image.Size
+	for _, blob := range want.Blobs {
+		bytes += blob.Size
+	}
+	want.Overview = contract.Overview{
+		Components: []contract.Component{
+			{Name: "Things", State: contract.ComponentWanted, Images: 1, Bytes: bytes},
+			{Name: "Others", State: contract.ComponentAbsent},
+		},
+		Members: []contract.Member{{Component: "Things", Name: "p", Archive: "x", Path: "p", Versions: []string{"v1"}}},
+	}
 	want.Normalize()
 	if diff := cmp.Diff(want, contents); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -304,22 +330,41 @@ func TestFind(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "dir.tar"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	other := filepath.Join(filepath.Dir(dir), "a-sorts-first")
+	if err := os.Mkdir(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(other, "a.tar"), nil)
+	writeFile(t, filepath.Join(other, "z.tar.0000.chunk"), nil)
+	linked := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, linked); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
 	a := Set{Name: "a", Files: []string{"a.tar"}}
 	b := Set{Name: "b", Files: []string{"b.tar.0000.chunk", "b.tar.0001.chunk"}}
+	z := Set{Name: "z", Files: []string{"z.tar.0000.chunk"}}
+	whole := Directory{Path: dir, Whole: true, Sets: []Set{a, b}}
 	for _, tc := range []struct {
 		name  string
 		paths []string
-		want  []Set
+		want  []Directory
 	}{
-		{"a directory", []string{dir}, []Set{a, b}},
-		{"a directory and a file in it", []string{filepath.Join(dir, "a.tar"), dir + "/"}, []Set{a, b}},
-		{"one file", []string{filepath.Join(dir, "a.tar")}, []Set{a}},
-		{"any chunk stands for the set", []string{filepath.Join(dir, "b.tar.0001.chunk")}, []Set{b}},
-		{"several files, one twice", []string{filepath.Join(dir, "b.tar.0001.chunk"), filepath.Join(dir, "a.tar"), filepath.Join(dir, "b.tar.0000.chunk")}, []Set{a, b}},
+		{"a directory", []string{dir}, []Directory{whole}},
+		{"a directory and a file in it", []string{filepath.Join(dir, "a.tar"), dir + "/"}, []Directory{whole}},
+		{"one file", []string{filepath.Join(dir, "a.tar")}, []Directory{{Path: dir, Sets: []Set{a}}}},
+		{"any chunk stands for the set", []string{filepath.Join(dir, "b.tar.0001.chunk")}, []Directory{{Path: dir, Sets: []Set{b}}}},
+		{"several files, one twice", []string{filepath.Join(dir, "b.tar.0001.chunk"), filepath.Join(dir, "a.tar"), filepath.Join(dir, "b.tar.0000.chunk")},
+			[]Directory{{Path: dir, Sets: []Set{a, b}}}},
+		{"S7.1.4, however spelled", []string{"a.tar", filepath.Join(dir, "a.tar"), filepath.Join(linked, "b.tar.0000.chunk"), "../" + filepath.Base(dir) + "/a.tar"},
+			[]Directory{{Path: dir, Sets: []Set{a, b}}}},
+		{"S7.1.4, directories", []string{dir, other}, []Directory{{Path: other, Whole: true, Sets: []Set{a, z}}, whole}},
+		{"S7.1.4, a directory and a file of another", []string{dir, filepath.Join(other, "z.tar.0000.chunk")}, []Directory{{Path: other, Sets: []Set{z}}, whole}},
+		{"S7.1.4, files of two", []string{filepath.Join(dir, "a.tar"), filepath.Join(other, "a.tar")}, []Directory{{Path: other, Sets: []Set{a}}, {Path: dir, Sets: []Set{a}}}},
 	} {
-		gotDir, got, err := Find(tc.paths)
-		if err != nil || gotDir != dir {
-			t.Errorf("%s: directory %q, %v", tc.name, gotDir, err)
+		got, err := Find(tc.paths)
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
 		}
 		if diff := cmp.Diff(tc.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
@@ -329,12 +374,148 @@ func TestFind(t *testing.T) {
 		nil,
 		{filepath.Join(dir, "nowhere.tar")},
 		{filepath.Join(dir, "platform.txt")},
+		{filepath.Join(dir, "platform.chunk")},
+		{filepath.Join(dir, "c.tar.abcd.chunk")},
+		{filepath.Join(dir, "platform.0000.chunk")},
 		{filepath.Join(dir, "dir.tar")}, // a directory without archives
+		{filepath.Join(dir, "a.tar"), t.TempDir()},
 		{dir, filepath.Join(t.TempDir(), "a.tar")},
 		{filepath.Join(dir, "a.tar"), filepath.Join(t.TempDir(), "b.tar")},
 	} {
-		_, _, err := Find(paths)
+		_, err := Find(paths)
 		wantFault(t, err, fault.Usage)
+	}
+}
+
+// S7.1.4, S7.4.5: archives of several directories are taken together; one name
+// in two of them is one archive, and the same tag for two images is refused,
+// with both places named.
+func TestImportSeveralDirectories(t *testing.T) {
+	one, two := t.TempDir(), t.TempDir()
+	writeFile(t, filepath.Join(one, "a.tar"), makeTar(t, layoutOf("p", "A", "v1")...))
+	writeFile(t, filepath.Join(two, "a.tar"), makeTar(t, append(layoutOf("p", "B", "v2"), layoutOf("q", "C", "v1")...)...))
+	writeFile(t, filepath.Join(two, "b.tar"), makeTar(t, layoutOf("r", "A", "v1")...))
+	writeFile(t, filepath.Join(two, "unwanted.tar"), []byte("damaged"))
+	contents, err := importPaths(t, one, filepath.Join(two, "b.tar"), filepath.Join(two, "a.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, im := range contents.Images {
+		got = append(got, im.Archive+" "+im.Path+":"+im.Tag)
+	}
+	if diff := cmp.Diff([]string{"a p:v1", "a p:v2", "a q:v1", "b r:v1"}, got); diff != "" {
+		t.Errorf("images (-want +got):\n%s", diff)
+	}
+	if len(contents.Archives) != 2 {
+		t.Errorf("archives %v, want a and b", contents.Archives)
+	}
+	three := t.TempDir()
+	writeFile(t, filepath.Join(three, "a.tar"), makeTar(t, layoutOf("p", "D", "v1")...))
+	_, err = importPaths(t, one, three)
+	wantDamaged(t, err, filepath.Join(one, "a.tar"), filepath.Join(three, "a.tar"), "p:v1")
+	_, err = importPaths(t, one, two)
+	wantDamaged(t, err, two, "unwanted.tar")
+}
+
+// S6.11, S7.1.4: an update stays one among others: what its document takes for
+// granted is kept, unless an archive brings it, which must be the same image.
+func TestImportKeepsWhatUpdatesAssume(t *testing.T) {
+	image := func(path, tag, layer string) contract.Assumed {
+		return contract.Assumed{Path: path, Tag: tag, Digest: imageDigest(layer)}
+	}
+	missing := contract.Skipped{Source: "h/gone:v1", Path: "gone", Tag: "v1", Reason: "r"}
+	for _, tc := range []struct {
+		name    string
+		assumed []contract.Assumed
+		want    []contract.Assumed
+		refused string
+	}{
+		{"kept", []contract.Assumed{image("x", "v1", "X")}, []contract.Assumed{image("x", "v1", "X")}, ""},
+		{"brought by the other", []contract.Assumed{image("r", "v1", "A"), image("x", "v1", "X")}, []contract.Assumed{image("x", "v1", "X")}, ""},
+		{"brought, but another image", []contract.Assumed{image("r", "v1", "B")}, nil, "r:v1"},
+	} {
+		update, base := t.TempDir(), t.TempDir()
+		writeFile(t, filepath.Join(update, "p.tar"), makeTar(t, layoutOf("p", "A", "v1")...))
+		writeFile(t, filepath.Join(base, "r.tar"), makeTar(t, layoutOf("r", "A", "v1")...))
+		found, err := Find([]string{update})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, contents, err := Import(t.Context(), found, plainRules{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents.Assumed, contents.Skipped = tc.assumed, []contract.Skipped{missing}
+		if found, err = Find([]string{update, base}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range found {
+			if found[i].Path == update {
+				found[i].Document = &contract.BundleSpec{Archives: files[0].Archives, Contents: *contents}
+			}
+		}
+		_, got, err := Import(t.Context(), found, plainRules{}, nil)
+		if tc.refused != "" {
+			wantDamaged(t, err, tc.refused)
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		if diff := cmp.Diff(tc.want, got.Assumed); diff != "" {
+			t.Errorf("%s: assumed (-want +got):\n%s", tc.name, diff)
+		}
+		if diff := cmp.Diff([]contract.Skipped{missing}, got.Skipped); diff != "" {
+			t.Errorf("%s: skipped (-want +got):\n%s", tc.name, diff)
+		}
+	}
+}
+
+// S7.1.1, S7.1.4: of a directory among several, the document says what it must
+// hold: nothing less, nothing more, and no other bytes.
+func TestImportHeedsDocuments(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(dir string)
+		want   string // "" is accepted
+	}{
+		{"whole", func(string) {}, ""},
+		{"a file is missing", func(dir string) { os.Remove(filepath.Join(dir, "q.tar")) }, "q.tar"},
+		{"a foreign one", func(dir string) { writeFile(t, filepath.Join(dir, "z.tar"), makeTar(t, layoutOf("z", "Z", "v1")...)) }, "z.tar"},
+		{"another archive of the same size", func(dir string) { writeFile(t, filepath.Join(dir, "q.tar"), makeTar(t, layoutOf("q", "C", "v1")...)) }, "bundle.json"},
+	} {
+		dir, other := t.TempDir(), t.TempDir()
+		writeFile(t, filepath.Join(dir, "p.tar"), makeTar(t, layoutOf("p", "A", "v1")...))
+		writeFile(t, filepath.Join(dir, "q.tar"), makeTar(t, layoutOf("q", "B", "v1")...))
+		writeFile(t, filepath.Join(other, "r.tar"), makeTar(t, layoutOf("r", "A", "v1")...))
+		found, err := Find([]string{dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, contents, err := Import(t.Context(), found, plainRules{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		document := &contract.BundleSpec{Archives: files[0].Archives, Contents: *contents}
+		tc.change(dir)
+		if found, err = Find([]string{dir, filepath.Join(other, "r.tar")}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range found {
+			if found[i].Whole {
+				found[i].Document = document
+			}
+		}
+		_, _, err = Import(t.Context(), found, plainRules{}, nil)
+		if tc.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tc.name, err)
+			}
+			continue
+		}
+		wantDamaged(t, err, dir, tc.want)
 	}
 }
 
@@ -344,7 +525,7 @@ func TestFindNamesEveryGap(t *testing.T) {
 	for _, name := range []string{"a.tar.0001.chunk", "a.tar.0003.chunk", "b.tar.999999999.chunk"} {
 		writeFile(t, filepath.Join(dir, name), nil)
 	}
-	_, _, err := Find([]string{dir})
+	_, err := Find([]string{dir})
 	wantDamaged(t, err, "a.tar.0000.chunk", "a.tar.0002.chunk", "b.tar.0000.chunk")
 	if strings.Contains(err.Error(), "a.tar.0001.chunk") {
 		t.Errorf("a chunk that is there is called missing: %v", err)
@@ -362,14 +543,14 @@ func FuzzImport(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
 		writeFile(t, filepath.Join(dir, "x.tar"), data)
-		archives, contents, err := Import(t.Context(), dir, []Set{{Name: "x", Files: []string{"x.tar"}}}, plainRules{}, nil)
+		archives, contents, err := Import(t.Context(), []Directory{{Path: dir, Sets: []Set{{Name: "x", Files: []string{"x.tar"}}}}}, plainRules{}, nil)
 		if err != nil {
 			if fault.KindOf(err) != fault.Damaged {
 				t.Errorf("kind %v: %v", fault.KindOf(err), err)
 			}
 			return
 		}
-		content, err := Open(dir, archives)
+		content, err := Open(archives)
 		if err != nil {
 			t.Fatal(err)
 		}

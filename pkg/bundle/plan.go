@@ -35,6 +35,9 @@ type plannedEntry struct {
 
 // planArchives plans each archive of valid contents, sorted by name.
 func planArchives(contents *contract.Contents, chunkSize int64) ([]*archivePlan, error) {
+	if chunkSize < 0 {
+		return nil, fault.Newf(fault.Usage, "chunk size", "%d is negative", chunkSize)
+	}
 	plans := map[string]*archivePlan{}
 	for _, a := range contents.Archives {
 		plans[a.Name] = &archivePlan{name: a.Name}

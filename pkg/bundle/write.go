@@ -42,9 +42,6 @@ type Options struct {
 // Kinds: fault.Usage when other archives are in dir, fault.Damaged when the
 // store lacks a blob or has a wrong one, fault.Local, fault.Cancelled.
 func Write(ctx context.Context, dir string, contents *contract.Contents, content store.Reader, opts Options) ([]contract.ArchiveFiles, error) {
-	if opts.ChunkSize < 0 {
-		return nil, fault.Newf(fault.Usage, "chunk size", "%d is negative", opts.ChunkSize)
-	}
 	plans, err := planArchives(contents, opts.ChunkSize)
 	if err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ func contents() Contents {
 
 func planText(t testing.TB) string {
 	t.Helper()
-	text, err := Encode(New("ferry-fetch 1.0", []Input{{Kind: KindSelection, Digest: digestA}}, PlanSpec{Contents: contents()}))
+	text, err := Encode(New("ferry-fetch 1.0", []Input{{Kind: KindSelection, Digest: digestA}}, PlanSpec{Archives: []ArchiveSize{{Name: "images", Size: 2560}}, Contents: contents()}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func BenchmarkDecode10000Images(b *testing.B) {
 		c.Manifests = append(c.Manifests, Manifest{Digest: d, MediaType: oci.MediaTypeManifest, Size: 500, Repository: "h/a", References: []oci.Digest{digestC}})
 		c.Images = append(c.Images, Image{Archive: "images", Path: "a", Tag: d.Hex(), Digest: d, Source: "h/a@" + string(d), Reason: "component"})
 	}
-	text, err := Encode(New("bench", nil, PlanSpec{Contents: c}))
+	text, err := Encode(New("bench", nil, PlanSpec{Archives: []ArchiveSize{{Name: "images", Size: 2560}}, Contents: c}))
 	if err != nil {
 		b.Fatal(err)
 	}

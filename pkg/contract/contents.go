@@ -29,6 +29,8 @@ type Contents struct {
 	// Assumed are the tags that an update leaves out: they must stand at the
 	// target before anything of it is published (S6.11).
 	Assumed []Assumed `json:"assumed,omitempty"`
+	// Overview is what a person counts, of what is there.
+	Overview Overview `json:"overview"`
 }
 
 // Image is a tag at the target.
@@ -98,6 +100,7 @@ func (c *Contents) Normalize() {
 	c.Skipped = sortedBy(c.Skipped, func(a, b Skipped) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Source, b.Source))
 	})
+	c.Overview.normalize()
 	if c.Assumed != nil {
 		c.Assumed = sortedBy(c.Assumed, func(a, b Assumed) int {
 			return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag))
@@ -153,7 +156,10 @@ func (c *Contents) Validate() error {
 	if err := c.validAssumed(owner); err != nil {
 		return err
 	}
-	return validDiscovery(c.Discovery, owner)
+	if err := validDiscovery(c.Discovery, owner); err != nil {
+		return err
+	}
+	return c.Overview.validate(archives)
 }
 
 func (c *Contents) validAssumed(owner map[string]string) error {
@@ -344,5 +350,6 @@ func (c *Contents) LeaveOut(standing map[string]oci.Digest) {
 	}
 	c.Blobs = slices.DeleteFunc(c.Blobs, func(b Blob) bool { return !needed[b.Digest] })
 	c.PruneEmpty()
+	c.UpdateOverview()
 	c.Normalize()
 }

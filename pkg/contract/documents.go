@@ -10,17 +10,40 @@ import (
 
 // PlanSpec is the exact list of what a fetch downloads.
 type PlanSpec struct {
-	Contents Contents `json:"contents"`
+	// Archives are the archives that a pack of the contents writes.
+	Archives []ArchiveSize `json:"archives"`
+	Contents Contents      `json:"contents"`
+}
+
+// ArchiveSize is how large an archive will be.
+type ArchiveSize struct {
+	// Name is the archive's name in Contents.Archives.
+	Name string `json:"name"`
+	// Size is that of the whole tar in bytes: of its chunks together.
+	Size int64 `json:"size"`
 }
 
 // Kind is KindPlan.
 func (*PlanSpec) Kind() Kind { return KindPlan }
 
-// Normalize sorts the contents.
-func (s *PlanSpec) Normalize() { s.Contents.Normalize() }
+// Normalize sorts archives and contents.
+func (s *PlanSpec) Normalize() {
+	s.Archives = sortedBy(s.Archives, func(a, b ArchiveSize) int { return cmp.Compare(a.Name, b.Name) })
+	s.Contents.Normalize()
+}
 
-// Validate checks the contents.
-func (s *PlanSpec) Validate() error { return s.Contents.Validate() }
+// Validate checks that archives and contents agree.
+func (s *PlanSpec) Validate() error {
+	if len(s.Archives) != len(s.Contents.Archives) {
+		return fmt.Errorf("spec.archives: %d archives, but the contents name %d", len(s.Archives), len(s.Contents.Archives))
+	}
+	for i, a := range s.Archives {
+		if a.Name != s.Contents.Archives[i].Name || a.Size <= 0 {
+			return fmt.Errorf("spec.archives[%d]: %s of %d bytes, want %s with a size", i, a.Name, a.Size, s.Contents.Archives[i].Name)
+		}
+	}
+	return s.Contents.Validate()
+}
 
 // StoreType says what an Inventory's content lies in.
 type StoreType string
@@ -28,7 +51,7 @@ type StoreType string
 const (
 	// StoreLayout is a content store directory.
 	StoreLayout StoreType = "store"
-	// StoreArchives is a directory of archives, read in place.
+	// StoreArchives is archives in one or more directories, read in place.
 	StoreArchives StoreType = "archives"
 )
 
@@ -46,6 +69,31 @@ type StoreLocation struct {
 	Path string `json:"path"`
 	// Archives are the files to read, for StoreArchives.
 	Archives []ArchiveFiles `json:"archives,omitempty"`
+	// More are further directories with archives, for StoreArchives, sorted by
+	// path (S7.1.4). An archive of the same name in two directories is one
+	// archive of the contents that lies in two places.
+	More []ArchiveDirectory `json:"more,omitempty"`
+}
+
+// ArchiveDirectory is a directory with the archives to read in it.
+type ArchiveDirectory struct {
+	// Path is the directory, absolute.
+	Path     string         `json:"path"`
+	Archives []ArchiveFiles `json:"archives"`
+}
+
+// Directories are all directories with archives, that of Path first.
+func (l StoreLocation) Directories() []ArchiveDirectory {
+	return append([]ArchiveDirectory{{Path: l.Path, Archives: l.Archives}}, l.More...)
+}
+
+// InArchives is the location of archives in dirs, of which there is at least one.
+func InArchives(dirs []ArchiveDirectory) StoreLocation {
+	l := StoreLocation{Type: StoreArchives, Path: dirs[0].Path, Archives: dirs[0].Archives}
+	if len(dirs) > 1 { // an empty list would be written as one
+		l.More = dirs[1:]
+	}
+	return l
 }
 
 // Kind is KindInventory.
@@ -55,6 +103,12 @@ func (*InventorySpec) Kind() Kind { return KindInventory }
 func (s *InventorySpec) Normalize() {
 	if s.Store.Archives != nil {
 		s.Store.Archives = sortedArchiveFiles(s.Store.Archives)
+	}
+	if s.Store.More != nil {
+		s.Store.More = sortedBy(s.Store.More, func(a, b ArchiveDirectory) int { return cmp.Compare(a.Path, b.Path) })
+		for i, dir := range s.Store.More {
+			s.Store.More[i].Archives = sortedArchiveFiles(dir.Archives)
+		}
 	}
 	s.Contents.Normalize()
 }
@@ -66,17 +120,35 @@ func (s *InventorySpec) Validate() error {
 	}
 	switch s.Store.Type {
 	case StoreLayout:
-		if len(s.Store.Archives) > 0 {
+		if len(s.Store.Archives) > 0 || len(s.Store.More) > 0 {
 			return fmt.Errorf("spec.store.archives: a store has no archives")
 		}
 	case StoreArchives:
-		if err := validArchiveFiles("spec.store.archives", s.Store.Archives); err != nil {
+		if err := s.Store.validDirectories(); err != nil {
 			return err
 		}
 	default:
 		return fmt.Errorf("spec.store.type: unknown type %q", s.Store.Type)
 	}
 	return s.Contents.Validate()
+}
+
+func (l StoreLocation) validDirectories() error {
+	known := map[string]bool{}
+	for i, dir := range l.Directories() {
+		where := "spec.store.archives"
+		if i > 0 {
+			where = fmt.Sprintf("spec.store.more[%d]", i-1)
+		}
+		if dir.Path == "" || known[dir.Path] {
+			return fmt.Errorf("%s: the path %q is empty, or stands twice", where, dir.Path)
+		}
+		known[dir.Path] = true
+		if err := validArchiveFiles(where, dir.Archives); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // BundleSpec is the table of contents of a set of archive files. It is written
@@ -193,6 +265,8 @@ type ReceiptSpec struct {
 	Tags []ReceiptTag `json:"tags"`
 	// Skipped as in Contents: what the source did not have.
 	Skipped []Skipped `json:"skipped"`
+	// Overview as in Contents: what a person counts of what was published.
+	Overview Overview `json:"overview"`
 }
 
 // ReceiptTag is a tag as the target has it.
@@ -230,6 +304,7 @@ func (s *ReceiptSpec) Normalize() {
 	s.Skipped = sortedBy(s.Skipped, func(a, b Skipped) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag))
 	})
+	s.Overview.normalize()
 }
 
 // Validate checks names and digests.
@@ -245,7 +320,7 @@ func (s *ReceiptSpec) Validate() error {
 			return fmt.Errorf("spec.tags[%d]: tag %q, digest %q", i, t.Tag, t.Digest)
 		}
 	}
-	return nil
+	return s.Overview.validate(nil)
 }
 
 // ReportSpec says how a stage ended. It is written on failure too.
@@ -272,7 +347,15 @@ type ReportItem struct {
 	Kind string `json:"kind"`
 	// Cause is the error text.
 	Cause string `json:"cause"`
-	Hint  string `json:"hint,omitempty"`
+	// Hint is what to do about this very failure.
+	Hint string `json:"hint,omitempty"`
+	// CauseName is a known cause, "certificate" or "disk-full", that stands
+	// behind the failure; absent where none is known (S2.6).
+	CauseName string `json:"causeName,omitempty"`
+	// Likely is where failures with that cause mostly come from, the likeliest
+	// first, and Advice what to do about them.
+	Likely []string `json:"likely,omitempty"`
+	Advice []string `json:"advice,omitempty"`
 }
 
 // Counter is one figure.

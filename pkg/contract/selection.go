@@ -7,7 +7,7 @@ import (
 	"ferry/pkg/oci"
 )
 
-// SelectionSpec is what is wanted, still by tag.
+// SelectionSpec is what is wanted, still by tag but for what was read already.
 type SelectionSpec struct {
 	// Vendor and Source as in the Catalog.
 	Vendor string `json:"vendor"`
@@ -18,6 +18,8 @@ type SelectionSpec struct {
 	Images []SelectedImage `json:"images"`
 	// Discovery are the tags that let the product find what is there.
 	Discovery []DiscoveryTag `json:"discovery"`
+	// Overview is what a person counts.
+	Overview Overview `json:"overview"`
 }
 
 // Archive is one archive file. It is made when at least one image lands in it.
@@ -43,6 +45,10 @@ const (
 type SelectedImage struct {
 	// Source is the reference to read: HOST/PATH:TAG or HOST/PATH@DIGEST.
 	Source string `json:"source"`
+	// Digest is what stood behind the tag of Source when somebody read it and
+	// decided by what it says. Then this manifest is wanted, wherever the tag
+	// has moved since (S3.6.7).
+	Digest oci.Digest `json:"digest,omitempty"`
 	// Archive is the archive that carries it.
 	Archive string `json:"archive"`
 	// Path is the repository it lands in, relative to the target root.
@@ -135,6 +141,7 @@ func (s *SelectionSpec) Normalize() {
 		return cmp.Or(cmp.Compare(a.Archive, b.Archive), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Source, b.Source))
 	})
 	s.Discovery = sortedDiscovery(s.Discovery)
+	s.Overview.normalize()
 }
 
 // Validate checks names and that every tag at the target has one owner.
@@ -147,11 +154,20 @@ func (s *SelectionSpec) Validate() error {
 		return err
 	}
 	owner := map[string]string{}
+	locked := map[string]oci.Digest{} // by source
 	for i, im := range s.Images {
 		where := fmt.Sprintf("spec.images[%d]", i)
-		if _, err := oci.ParseReference(im.Source); err != nil {
+		ref, err := oci.ParseReference(im.Source)
+		if err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
+		if im.Digest != "" && (!im.Digest.Valid() || ref.Digest != "") {
+			return fmt.Errorf("%s: %q is not a sha256 digest, or one beside that of the source", where, im.Digest)
+		}
+		if other := locked[im.Source]; im.Digest != "" && other != "" && other != im.Digest {
+			return fmt.Errorf("%s: %s is wanted as %s and as %s", where, im.Source, other, im.Digest)
+		}
+		locked[im.Source] = cmp.Or(im.Digest, locked[im.Source])
 		if err := validTarget(im.Path, im.Tag); err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
@@ -175,7 +191,10 @@ func (s *SelectionSpec) Validate() error {
 			return fmt.Errorf("spec.images[%d]: it needs %s, which nobody wants", i, im.Needs)
 		}
 	}
-	return validDiscovery(s.Discovery, owner)
+	if err := validDiscovery(s.Discovery, owner); err != nil {
+		return err
+	}
+	return s.Overview.validate(archives)
 }
 
 func validLinks(where string, links []Link) error {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"ferry/pkg/contract"
+	"ferry/pkg/deckhouse/plugin"
 	"ferry/pkg/explain"
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -24,7 +25,7 @@ func Explain(cat contract.CatalogSpec, p Policy, queries []explain.Query) ([]con
 	if err := CheckQueries(queries); err != nil {
 		return nil, err
 	}
-	s, err := prepare(cat, p)
+	s, err := newSelection(cat, p)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +45,7 @@ func CheckQueries(queries []explain.Query) error {
 	for _, q := range queries {
 		if q.Component != "" && !isComponent(q.Component) {
 			return fault.Newf(fault.Usage, q.Text, "an edition has no part of this name").
-				Hint("parts are platform, security, installer, module/NAME and package/NAME; a target is PATH:TAG")
+				Hint("parts are platform, security, installer, deckhouse-cli, module/NAME, package/NAME and plugin/NAME; a target is PATH:TAG")
 		}
 	}
 	return nil
@@ -52,11 +53,17 @@ func CheckQueries(queries []explain.Query) error {
 
 func isComponent(name string) bool {
 	switch name {
-	case ComponentPlatform, componentSecurity, componentInstaller, packageVersions:
+	case ComponentPlatform, componentSecurity, componentInstaller, ComponentCLI, packageVersions:
 		return true
 	}
-	_, _, ok := familyOf(name)
-	return ok
+	_, _, addOn := familyOf(name)
+	return addOn || isPlugin(name)
+}
+
+// isPlugin reports whether a component is a plugin of d8.
+func isPlugin(component string) bool {
+	name, ok := strings.CutPrefix(component, PluginComponent(""))
+	return ok && plugin.ValidName(name)
 }
 
 // familyOf splits the component of an add-on.
@@ -80,6 +87,13 @@ func ComponentOf(path string) string {
 		}
 	case componentSecurity, componentInstaller:
 		return first
+	case cliPath:
+		if name, ok := strings.CutPrefix(path, pluginsPath+"/"); ok {
+			return PluginComponent(name)
+		}
+		if rest == "" {
+			return ComponentCLI
+		}
 	}
 	for _, f := range Families() {
 		if name, _, _ := strings.Cut(rest, "/"); first == f.many && name != "" {
@@ -91,11 +105,18 @@ func ComponentOf(path string) string {
 
 // target is where a repository of the source lands below the target root.
 func (l Layout) target(repo oci.Repository) (string, bool) {
-	if repo == l.installer() {
+	switch repo {
+	case l.installer():
 		return componentInstaller, true
-	}
-	if repo == l.Edition {
+	case l.CLI():
+		return cliPath, true
+	case l.PluginCatalogue():
+		return pluginsPath, true
+	case l.Edition:
 		return "", true
+	}
+	if name, ok := strings.CutPrefix(repo.String(), l.PluginCatalogue().String()+"/"); ok {
+		return pluginsPath + "/" + name, true
 	}
 	path, below := strings.CutPrefix(repo.Path, l.Edition.Path+"/")
 	if !below || repo.Host != l.Edition.Host {
@@ -162,18 +183,20 @@ func (q *question) locate() bool {
 		}
 		q.path, q.tag = path, q.Source.Tag
 	}
-	for _, f := range Families() {
-		if q.path == f.many { // a catalogue, whose tags are names
-			if q.tag == "" {
-				return false
-			}
-			q.component, q.tag = f.Member(q.tag), ""
-			q.Query.Component, q.Query.Target, q.Query.Source = q.component, nil, oci.Reference{}
-			return true
-		}
+	member := map[string]func(name string) string{
+		Modules.many: Modules.Member, Packages.many: Packages.Member, pluginsPath: PluginComponent,
+	}[q.path]
+	if member == nil {
+		q.component = ComponentOf(q.path)
+		return q.component != ""
 	}
-	q.component = ComponentOf(q.path)
-	return q.component != ""
+	if q.tag == "" {
+		return false
+	}
+	// A catalogue: its tags are names.
+	q.component, q.path, q.tag = member(q.tag), "", ""
+	q.Query.Component, q.Query.Target, q.Query.Source = q.component, nil, oci.Reference{}
+	return true
 }
 
 func (q question) out(f fate) contract.Answer {
@@ -255,7 +278,11 @@ func (q question) leftOut() (contract.Answer, bool) {
 // failed: the component cannot be decided.
 func (q question) failed() (contract.Answer, bool) {
 	f, _, _ := familyOf(q.component)
-	for _, component := range []string{q.component, f.many} {
+	shared := f.many
+	if isPlugin(q.component) {
+		shared = ComponentPlugins
+	}
+	for _, component := range []string{q.component, shared} {
 		err, ok := q.s.fates.refused[component]
 		if !ok {
 			continue
@@ -362,5 +389,8 @@ func (q question) unmatched() (contract.Answer, bool) {
 // otherwise: what the decision said about all other tags.
 func (q question) otherwise() (contract.Answer, bool) {
 	rest, ok := q.s.fates.rest[q.component]
+	if !ok && isPlugin(q.component) {
+		rest, ok = q.s.fates.rest[ComponentPlugins]
+	}
 	return q.out(rest), ok
 }

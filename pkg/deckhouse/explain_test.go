@@ -46,13 +46,18 @@ func big() *catalog {
 		row("release-channel", "alpha beta early-access stable rock-solid v1.67.0 v1.68.0 v1.70.0 v1.70.1 v1.70.2 v1.72.10 v1.73.0 v1.71.0-rc.1 1.70.2 pr7").
 		channels("platform", "alpha=v1.72.10 beta=v1.71.0 early-access=v1.70.0 stable=v1.69.0 rock-solid=v1.68.0").
 		addOn(Modules, "console", "alpha=v1.43.5 stable=v1.40.1", "v1.39.0 v1.40.0 v1.40.1 v1.41.0 v1.41.1 v1.43.5 v2.0.0").
-		addOn(Packages, "redis", "stable=v7.0.0", "v6.0.0 v7.0.0")
+		addOn(Packages, "redis", "stable=v7.0.0", "v6.0.0 v7.0.0").
+		beside("", "v0.9.0 v0.10.0 v0.11.0-rc.1").
+		beside("plugins", "db idle").
+		plugin("db", "v1.0.0 v1.1.0", needsModule("console", ">=1")).
+		plugin("idle", "v1.0.0", needsModule("absent", ">=1")).
+		plugin("package", "").plugin("system", "")
 }
 
 // Each reason for which something is in or out, from the decision itself.
 //
 // S1.2, S1.7, S2.2, S3.3.1, S3.3.2, S3.3.3, S3.3.5, S3.4.1, S3.4.2, S3.4.4, S3.4.8,
-// S3.5, S3.6.2, S3.6.3, S3.6.4, S3.7, S3.9.4, S4.5, S5.5.
+// S3.5, S3.6.2, S3.6.3, S3.6.4, S3.7, S3.9.4, S3.10, S4.5, S5.5, S5.10.
 func TestExplain(t *testing.T) {
 	all := Policy{NoSecurityDB: true, NoInstaller: true, NoPackages: true}
 	with := func(change func(p *Policy)) Policy {
@@ -122,6 +127,18 @@ func TestExplain(t *testing.T) {
 		{with(func(p *Policy) { p.OnlyExtraImages, p.IncludeModules = true, []string{"console@^1.41.0"} }), "module/console@v1.41.1", "out /modules/console:v1.41.1: it is read for the images that it names, and not carried itself"},
 		{all, "package/redis@v7.0.0", "in /packages/redis/version:v7.0.0"}, // of the list of versions; the next answer:
 		{with(func(p *Policy) { p.NoPackages, p.IncludePackages = false, []string{"other"} }), "package/redis@v6.0.0", `out package/redis@v6.0.0: --include-package names others (S3.4.1)`},
+
+		// d8 and its plugins.
+		{all, "deckhouse-cli", "in registry.example/deckhouse/deckhouse-cli:v0.10.0: newest release of d8"},
+		{all, "deckhouse-cli:v0.9.0", "out deckhouse-cli@v0.9.0: of d8 one release is carried, v0.10.0 (S3.10)"},
+		{with(func(p *Policy) { p.NoDeckhouseCLI = true }), cliRoot + ":v0.10.0", "out deckhouse-cli@v0.10.0: --no-deckhouse-cli leaves d8 itself out (S3.10)"},
+		{all, "plugin/db", "in registry.example/deckhouse/deckhouse-cli/plugins/db:v1.1.0: "},
+		{all, cliRoot + "/plugins:db", "in registry.example/deckhouse/deckhouse-cli/plugins/db:v1.1.0: "},
+		{all, "deckhouse-cli/plugins/db:v1.0.0", "out plugin/db@v1.0.0: of its versions the newest that fits"},
+		{all, "plugin/idle", "out plugin/idle: it is made for nothing that is selected"},
+		{with(func(p *Policy) { p.NoPlugins = true }), "plugin/db", "out plugin/db: --no-plugins chooses none but those of --include-plugin (S5.10)"},
+		{all, "plugin/system", "out plugin/system: "},
+		{with(func(p *Policy) { p.IncludePlugins = []string{"db@=v9"} }), "plugin/db", "out plugin/db: select refuses: "},
 
 		// Out, the rest.
 		{all, "security", "out security: --no-security-db leaves the security databases out (S2.2)"},
@@ -248,8 +265,8 @@ func TestExplainAgreesWithSelect(t *testing.T) {
 			}
 		}
 		for _, row := range cat.Repositories {
-			path := strings.TrimPrefix(strings.TrimPrefix(row.Repository, testSource), "/")
-			if path == "modules" || path == "packages" {
+			path := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(row.Repository, testSource), "registry.example/deckhouse"), "/")
+			if path == "modules" || path == "packages" || path == "deckhouse-cli/plugins" {
 				continue
 			}
 			for _, tag := range row.Tags {

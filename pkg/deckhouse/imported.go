@@ -15,7 +15,7 @@ type Imported struct{}
 
 // catalogues are the repositories whose tags name the repositories below them
 // (S7.7).
-var catalogues = [...]string{"modules", "packages", "deckhouse-cli/plugins"}
+var catalogues = [...]string{"modules", "packages", pluginsPath}
 
 // contentTagRE are the tags of images that only others lead to: internal images
 // under their digest (S6.5.4) and attestations (S1.7.1).

@@ -27,15 +27,15 @@ var goldenCases = []string{"d8-default", "d8-exclude", "d8-module-caret", "d8-pi
 
 func importGolden(t *testing.T, name string) (string, []contract.ArchiveFiles, *contract.Contents) {
 	t.Helper()
-	dir, found, err := bundle.Find([]string{filepath.Join(golden, name)})
+	found, err := bundle.Find([]string{filepath.Join(golden, name)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	archives, contents, err := bundle.Import(t.Context(), dir, found, Imported{}, nil)
+	dirs, contents, err := bundle.Import(t.Context(), found, Imported{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dir, archives, contents
+	return dirs[0].Path, dirs[0].Archives, contents
 }
 
 // d8 itself pushed each of these bundles; target.txt is what it made of them.
@@ -102,7 +102,7 @@ func TestPackedAgainIsWhatD8Wrote(t *testing.T) {
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
 			dir, archives, contents := importGolden(t, name)
-			content, err := bundle.Open(dir, archives)
+			content, err := bundle.Open([]contract.ArchiveDirectory{{Path: dir, Archives: archives}})
 			if err != nil {
 				t.Fatal(err)
 			}

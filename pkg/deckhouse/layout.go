@@ -90,10 +90,9 @@ func NewLayout(source, modulesPathSuffix string) (Layout, error) {
 	if source == "" {
 		source = DefaultSource
 	}
-	source = strings.TrimSuffix(source, "/")
-	root, err := oci.ParseRepository(source)
+	root, err := parseSource(strings.TrimSuffix(source, "/"))
 	if err != nil {
-		return Layout{}, fault.New(fault.Usage, "--source", err).Hint("a source is HOST/PATH, for example %s", DefaultSource)
+		return Layout{}, err
 	}
 	l := Layout{Edition: root, Bare: root, modules: "modules"}
 	parent, last := "", root.Path
@@ -118,6 +117,25 @@ func NewLayout(source, modulesPathSuffix string) (Layout, error) {
 	return l, nil
 }
 
+// parseSource says of a source that is none what is wrong with it (S2.4.1).
+func parseSource(source string) (oci.Repository, error) {
+	root, err := oci.ParseRepository(source)
+	if err == nil {
+		return root, nil
+	}
+	f := fault.New(fault.Usage, "--source", err)
+	host, path, _ := strings.Cut(source, "/")
+	switch {
+	case strings.HasPrefix(source, "http://"), strings.HasPrefix(source, "https://"):
+		return root, f.Hint("leave the scheme out; plain HTTP is asked for by --insecure")
+	case host != "" && path == "":
+		return root, f.Hint("append the path of the edition: %s/deckhouse/ee", host)
+	case strings.ToLower(path) != path:
+		return root, f.Hint("names of repositories have no capital letters: %s/%s", host, strings.ToLower(path))
+	}
+	return root, f.Hint("a source is HOST/PATH, for example %s", DefaultSource)
+}
+
 // ReleaseChannel holds channels and, in its tag list, all releases.
 func (l Layout) ReleaseChannel() oci.Repository { return l.Edition.Join("release-channel") }
 
@@ -136,8 +154,30 @@ func (l Layout) Main(f Family, name string) oci.Repository { return l.Catalogue(
 // Release holds the channels of an add-on.
 func (l Layout) Release(f Family, name string) oci.Repository { return l.Main(f, name).Join(f.release) }
 
+// releasesOf is the repository that has the channels of a component of a Catalog.
+func (l Layout) releasesOf(component string) (oci.Repository, bool) {
+	if component == ComponentPlatform {
+		return l.ReleaseChannel(), true
+	}
+	for _, f := range Families() {
+		if name, ok := strings.CutPrefix(component, f.Member("")); ok {
+			return l.Release(f, name), true
+		}
+	}
+	return oci.Repository{}, false
+}
+
 func (l Layout) extra(f Family, name string) oci.Repository { return l.Main(f, name).Join("extra") }
 func (l Layout) installer() oci.Repository                  { return l.Bare.Join("installer") }
+
+// CLI holds the releases of the d8 command line.
+func (l Layout) CLI() oci.Repository { return l.Bare.Join(cliPath) }
+
+// PluginCatalogue holds the names of plugins: they are its tags.
+func (l Layout) PluginCatalogue() oci.Repository { return l.Bare.Join(pluginsPath) }
+
+// Plugin holds the versions of a plugin.
+func (l Layout) Plugin(name string) oci.Repository { return l.PluginCatalogue().Join(name) }
 
 // database is a security database with the one tag it has.
 type database struct{ path, tag string }
@@ -152,6 +192,8 @@ var databases = [...]database{
 // Components and roles of a Catalog; those of add-ons are their family's.
 const (
 	ComponentPlatform = "platform"
+	ComponentCLI      = "deckhouse-cli"
+	ComponentPlugins  = "plugins"
 
 	componentSecurity  = "security"
 	componentInstaller = "installer"
@@ -160,6 +202,16 @@ const (
 	RoleReleaseChannel = "release-channel"
 	RoleCatalogue      = "catalogue"
 )
+
+// Where d8 and its plugins stand, below the root above the edition at the source
+// and below the target's root in archives.
+const (
+	cliPath     = "deckhouse-cli"
+	pluginsPath = cliPath + "/plugins"
+)
+
+// PluginComponent is the component of a plugin in a Catalog.
+func PluginComponent(name string) string { return "plugin/" + name }
 
 // Names returns those catalogue tags that can name an add-on. Where the modules
 // stand in the edition's root itself, its tags are versions, channels and

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"ferry/pkg/deckhouse/plugin"
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
 	"ferry/pkg/selection"
@@ -52,6 +53,12 @@ type Policy struct {
 	// one.
 	InstallerTag string `json:"installerTag,omitempty"`
 
+	// IncludePlugins is a list of name[@constraint] of plugins of d8, besides
+	// those that are chosen for the platform and the modules.
+	IncludePlugins []string `json:"includePlugin,omitempty"`
+	// DeckhouseCLITag is the tag of d8 itself; "" is the newest release, if
+	// there is one.
+	DeckhouseCLITag string `json:"deckhouseCliTag,omitempty"`
 	// ProxyRegistry says that the source lists no tags: versions are asked for
 	// one by one, and must be named (S4).
 	ProxyRegistry bool `json:"proxyRegistry,omitempty"`
@@ -67,6 +74,10 @@ type Policy struct {
 	NoPackages   bool `json:"noPackages,omitempty"`
 	NoSecurityDB bool `json:"noSecurityDb,omitempty"`
 	NoInstaller  bool `json:"noInstaller,omitempty"`
+	// NoPlugins chooses no plugins but the included ones; NoDeckhouseCLI
+	// leaves d8 out.
+	NoPlugins      bool `json:"noPlugins,omitempty"`
+	NoDeckhouseCLI bool `json:"noDeckhouseCli,omitempty"`
 	// SkipVEX leaves attestations out.
 	SkipVEX bool `json:"skipVexImages,omitempty"`
 }
@@ -114,6 +125,7 @@ type intent struct {
 
 	modules, packages filter
 	gaps              selection.Gaps
+	plugins           []selection.Choice
 }
 
 // filter is what a policy says about the add-ons of one family.
@@ -150,9 +162,12 @@ func (in *intent) checkPairs() error {
 		{"--include-platform", "--since-version", in.IncludePlatform != "", in.SinceVersion != ""},
 		{Modules.includeFlag(), Modules.excludeFlag(), len(in.IncludeModules) > 0, len(in.ExcludeModules) > 0},
 		{Packages.includeFlag(), Packages.excludeFlag(), len(in.IncludePackages) > 0, len(in.ExcludePackages) > 0},
+		{"--only-extra-images", plugin.Flag, in.OnlyExtraImages, len(in.IncludePlugins) > 0}, // S2.4.6
+		{"--only-extra-images", "--deckhouse-cli-tag", in.OnlyExtraImages, in.DeckhouseCLITag != ""},
+		{"--no-deckhouse-cli", "--deckhouse-cli-tag", in.NoDeckhouseCLI, in.DeckhouseCLITag != ""},
 	} {
 		if pair.firstSet && pair.secondSet {
-			return fault.Newf(fault.Usage, pair.first+" and "+pair.second, "together they are ambiguous").Hint("use one of them")
+			return fault.Newf(fault.Usage, pair.first+" and "+pair.second, "together they are ambiguous, or contradict each other").Hint("use one of them")
 		}
 	}
 	return nil
@@ -187,8 +202,32 @@ func (in *intent) parseFilters() error {
 	if in.modules, err = parseFilter(Modules, in.NoModules, in.IncludeModules, in.ExcludeModules); err != nil {
 		return err
 	}
-	in.packages, err = parseFilter(Packages, in.NoPackages, in.IncludePackages, in.ExcludePackages)
+	if in.packages, err = parseFilter(Packages, in.NoPackages, in.IncludePackages, in.ExcludePackages); err != nil {
+		return err
+	}
+	in.plugins, err = parsePlugins(in.IncludePlugins)
 	return err
+}
+
+// parsePlugins reads the plugins that are asked for: names are checked against
+// their grammar (S1.8.7), and an exact tag must be a version (S5.10.8).
+func parsePlugins(entries []string) ([]selection.Choice, error) {
+	choices, err := selection.ParseChoices(entries)
+	if err != nil {
+		return nil, fault.New(fault.Usage, plugin.Flag, err)
+	}
+	for _, c := range choices {
+		if !plugin.ValidName(c.Name) {
+			return nil, fault.Newf(fault.Usage, plugin.Flag, "%q is no name of a plugin", c.Name).
+				Hint("names are of lower case letters and digits, with single . _ or - between them")
+		}
+		for _, tag := range c.ExactTags() {
+			if !IsVersion(tag) {
+				return nil, fault.Newf(fault.Usage, plugin.Flag, "%s@=%s: %q is not a version", c.Name, tag, tag)
+			}
+		}
+	}
+	return choices, nil
 }
 
 func parseFilter(f Family, leftOut bool, include, exclude []string) (filter, error) {
@@ -213,6 +252,9 @@ func (in *intent) filter(f Family) filter {
 func (in *intent) checkTags() error {
 	if in.pin != "" && !oci.ValidTag(in.pin) {
 		return fault.Newf(fault.Usage, "--deckhouse-tag", "%q is not a tag", in.pin)
+	}
+	if in.DeckhouseCLITag != "" && !oci.ValidTag(in.DeckhouseCLITag) {
+		return fault.Newf(fault.Usage, "--deckhouse-cli-tag", "%q is not a tag", in.DeckhouseCLITag)
 	}
 	if in.InstallerTag != "" && !oci.ValidTag(in.InstallerTag) {
 		return fault.Newf(fault.Usage, "--installer-tag", "%q is not a tag", in.InstallerTag)

@@ -40,6 +40,14 @@ func TestValidate(t *testing.T) {
 		{"tag", Policy{DeckhouseTag: "a/b"}, "--deckhouse-tag"},
 		{"installer", Policy{InstallerTag: "-"}, "--installer-tag"},
 		{"suffix", Policy{ModulesPathSuffix: "../x"}, "--modules-path-suffix"},
+		{"plugins", Policy{IncludePlugins: []string{"a", "b@^1", "b@=v1.0.0-rc.1"}, NoPlugins: true}, ""},
+		{"plugins without a range", Policy{IncludePlugins: []string{"a@"}}, "--include-plugin"},
+		{"names of plugins (S1.8.7)", Policy{IncludePlugins: []string{"Up"}}, "--include-plugin"},
+		{"a pin that is no version (S5.10.8)", Policy{IncludePlugins: []string{"a@=main"}}, "--include-plugin"},
+		{"plugins and extra images alone (S2.4.6)", Policy{IncludePlugins: []string{"a"}, OnlyExtraImages: true}, "--only-extra-images and --include-plugin"},
+		{"d8 and extra images alone (S2.4.6)", Policy{DeckhouseCLITag: "v1", OnlyExtraImages: true}, "--only-extra-images and --deckhouse-cli-tag"},
+		{"d8 and no d8", Policy{DeckhouseCLITag: "v1", NoDeckhouseCLI: true}, "--no-deckhouse-cli and --deckhouse-cli-tag"},
+		{"d8's tag", Policy{DeckhouseCLITag: "a/b"}, "--deckhouse-cli-tag"},
 	} {
 		err := tc.policy.Validate()
 		if tc.want == "" {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"ferry/pkg/contract"
+	"ferry/pkg/deckhouse/plugin"
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
 	"ferry/pkg/selection"
@@ -57,8 +58,8 @@ func (in *intent) checkProxy() error {
 				Hint("name platform versions with --include-platform; =TAG is one tag alone")
 		}
 	}
-	if in.NoPlatform && !in.wants(in.modules) && !in.wants(in.packages) {
-		return fault.Newf(fault.Usage, "--proxy-registry", "platform, modules and packages are all left out, so there is nothing to ask for").
+	if in.NoPlatform && !in.wants(in.modules) && !in.wants(in.packages) && len(in.plugins) == 0 {
+		return fault.Newf(fault.Usage, "--proxy-registry", "platform, modules, packages and plugins are all left out, so there is nothing to ask for").
 			Hint("leave --proxy-registry out: the installer and the security databases need no tag list")
 	}
 	if !in.NoPlatform && in.IncludePlatform == "" {
@@ -68,7 +69,19 @@ func (in *intent) checkProxy() error {
 	return cmp.Or(
 		in.checkNamed(in.modules, in.IncludeModules),
 		in.checkNamed(in.packages, in.IncludePackages),
+		in.checkPins(),
 	)
+}
+
+// checkPins wants the plugins of d8 that are asked for to be exact tags.
+func (in *intent) checkPins() error {
+	for _, c := range in.plugins {
+		if !c.Exact() {
+			return fault.Newf(fault.Usage, plugin.Flag+" "+c.Name, "a proxy registry lists no versions of plugins").
+				Hint("name one exactly, as in %s %s@=v1.2.0", plugin.Flag, c.Name)
+		}
+	}
+	return nil
 }
 
 // checkNamed wants every add-on of a family that is wanted to be named with its

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// S4.1.1, S4.1.2, S4.1.3, S4.1.4, S4.1.6, S4.1.7, S2.4.7, S2.4.11, S9 row 75:
+// S4.1.1, S4.1.2, S4.1.3, S4.1.4, S4.1.5, S4.1.6, S4.1.7, S2.4.7, S2.4.11, S9 row 75:
 // what cannot be asked of a proxy is refused before any request.
 func TestProxyPolicy(t *testing.T) {
 	proxy := func(p Policy) Policy {
@@ -38,6 +38,9 @@ func TestProxyPolicy(t *testing.T) {
 		{"S4.1.4, extra images of modules without names", proxy(Policy{NoPlatform: true, NoModules: true, NoPackages: true, OnlyExtraImages: true}), "lists no modules", "--include-module"},
 		{"S4.1.4, a bare module", proxy(Policy{NoPlatform: true, NoPackages: true, IncludeModules: []string{"a@^1", "console"}}), "--include-module console", "'console@^1.40.0'"},
 		{"S4.1.4, bare beside the same", proxy(Policy{NoPlatform: true, NoPackages: true, IncludeModules: []string{"a@^1", "a"}}), "--include-module a", "'a@^1.40.0'"},
+		{"S4.1.5, a plugin without a tag", platform(Policy{IncludePlatform: "^1.64", IncludePlugins: []string{"db@=v1.0.0", "mgr"}}), "--include-plugin mgr", "mgr@=v1.2.0"},
+		{"S4.1.5, a plugin by a range", platform(Policy{IncludePlatform: "^1.64", IncludePlugins: []string{"mgr@^1"}}), "--include-plugin mgr", "mgr@=v1.2.0"},
+		{"S4.1.5, exact plugins, which are enough (S4.1.2)", proxy(Policy{NoPlatform: true, NoModules: true, NoPackages: true, IncludePlugins: []string{"db@=v1.0.0"}}), "", ""},
 		{"S4.1.6, packages without names", proxy(Policy{NoPlatform: true, IncludeModules: []string{"a@^1"}}), "lists no packages", "--no-packages"},
 		{"S4.1.6, a bare package", proxy(Policy{NoPlatform: true, NoModules: true, IncludePackages: []string{"redis"}}), "--include-package redis", "'redis@^1.40.0'"},
 		{"S4.1.6, no packages at all", proxy(Policy{NoPlatform: true, NoPackages: true, IncludeModules: []string{"a@^1"}}), "", ""},
@@ -78,7 +81,7 @@ func TestSelectFromProxy(t *testing.T) {
 		row("modules/console", "v1.40.0 v1.40.1 v1.41.0").probed("^1.40.0", "~1.39.0").release(Modules, "console", "stable=v1.41.0", "").
 		row("packages/redis", "v7.0.0 v7.0.1").probed("~7.0.0").release(Packages, "redis", "stable=v7.0.1", "").unlisted()
 	policy := Policy{
-		ProxyRegistry: true, NoSecurityDB: true, NoInstaller: true, IncludePlatform: ">=1.69.0 <1.71",
+		ProxyRegistry: true, NoSecurityDB: true, NoInstaller: true, NoDeckhouseCLI: true, IncludePlatform: ">=1.69.0 <1.71",
 		// One range twice is one, an exact tag needs no search.
 		IncludeModules:  []string{"console@~1.39.0", "console@^1.40.0", "console@^1.40.0", "console@=pr7", "other@=v2"},
 		IncludePackages: []string{"redis@~7.0.0"},
@@ -97,12 +100,13 @@ func TestSelectFromProxy(t *testing.T) {
 	}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if len(notes) != 1 || !strings.Contains(notes[0].Text, "packages/redis/version has no tag list") {
+	if len(notes) != 2 || !strings.Contains(notes[0].Text, "packages/redis/version has no tag list") || !strings.Contains(notes[1].Text, "--include-plugin") {
 		t.Errorf("notes %v", notes)
 	}
 
 	_, notes = selectAll(t, newCatalog().row("modules/a/release", ""), Policy{
-		ProxyRegistry: true, NoPlatform: true, NoPackages: true, NoSecurityDB: true, NoInstaller: true, IncludeModules: []string{"a@=v1"}})
+		ProxyRegistry: true, NoPlatform: true, NoPackages: true, NoSecurityDB: true, NoInstaller: true, NoDeckhouseCLI: true, NoPlugins: true,
+		IncludeModules: []string{"a@=v1"}})
 	if len(notes) != 1 || !strings.Contains(notes[0].Text, "--include-package") {
 		t.Errorf("without packages: notes %v", notes)
 	}

@@ -25,7 +25,7 @@ type Note struct {
 // a catalog of another vendor or source, or one that was made with a narrower
 // policy, fault.Policy for a wish that may not or cannot be satisfied.
 func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note, error) {
-	s, err := prepare(cat, p)
+	s, err := newSelection(cat, p)
 	if err != nil {
 		return contract.SelectionSpec{}, nil, err
 	}
@@ -35,7 +35,8 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 	return s.out, s.notes, nil
 }
 
-func prepare(cat contract.CatalogSpec, p Policy) (*selector, error) {
+// newSelection begins to decide. Kinds as Select, but Policy.
+func newSelection(cat contract.CatalogSpec, p Policy) (*selector, error) {
 	if cat.Vendor != Vendor {
 		return nil, fault.Newf(fault.Damaged, "Catalog", "it is one of %q, this selects from %q", cat.Vendor, Vendor)
 	}
@@ -62,12 +63,15 @@ func (s *selector) decide() error {
 		{componentInstaller, s.installer},
 		{Modules.Component(), func() error { return s.addOns(s.modules) }},
 		{Packages.Component(), func() error { return s.addOns(s.packages) }},
-		{packageVersions, s.packageVersions}, // last: it takes what nobody else wants
+		{packageVersions, s.packageVersions}, // after packages: it takes what nobody else wants
+		{ComponentCLI, s.cli},
+		{ComponentPlugins, s.pluginImages}, // last: they are chosen for what else is selected
 	} {
 		if err := s.fates.failed(part.component, part.decide()); err != nil {
 			return err
 		}
 	}
+	s.out.Overview = s.overview()
 	s.out.Normalize()
 	return nil
 }
@@ -77,17 +81,31 @@ type selector struct {
 	*intent
 	rows     map[string]contract.CatalogRepository // by repository
 	channels map[string][]contract.CatalogChannel  // by component, in the order of Channels
-	out      contract.SelectionSpec
-	notes    []Note
-	fates    fates
+	digests  map[string]oci.Digest                 // by reference, of the images that discover has read
+	// contracts are those of plugins.
+	contracts []contract.CatalogContract
+	out       contract.SelectionSpec
+	notes     []Note
+	fates     fates
+
+	// What is selected so far, for the choice of plugins (S5.9).
+	platformVersions []selection.Version
+	bundled          map[string][]selection.Version // versions by module
+
+	pluginsFor map[string]string // what each plugin was chosen for
 }
 
 func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 	s := &selector{
-		intent:   in,
-		rows:     map[string]contract.CatalogRepository{},
-		channels: map[string][]contract.CatalogChannel{},
-		out:      contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
+		intent:    in,
+		rows:      map[string]contract.CatalogRepository{},
+		channels:  map[string][]contract.CatalogChannel{},
+		digests:   map[string]oci.Digest{},
+		contracts: cat.Contracts,
+		out:       contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
+		bundled:   map[string][]selection.Version{},
+
+		pluginsFor: map[string]string{},
 	}
 	for _, row := range cat.Repositories {
 		s.rows[row.Repository] = row
@@ -98,6 +116,14 @@ func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 				s.channels[c.Component] = append(s.channels[c.Component], c)
 			}
 		}
+	}
+	for _, c := range cat.Channels {
+		if repo, ok := in.layout.releasesOf(c.Component); ok {
+			s.digests[repo.WithTag(c.Name).String()] = c.Digest
+		}
+	}
+	for _, f := range cat.Files {
+		s.digests[f.Repository+":"+f.Tag] = f.Digest
 	}
 	return s
 }
@@ -123,6 +149,12 @@ func (s *selector) note(subject, text string) {
 	s.notes = append(s.notes, Note{subject, text})
 }
 
+func (s *selector) noteOnce(subject, text string) {
+	if !slices.Contains(s.notes, Note{subject, text}) {
+		s.note(subject, text)
+	}
+}
+
 // archive plans an archive. A package named "versions" shares package-versions.
 func (s *selector) archive(name string, layouts ...string) {
 	for i, a := range s.out.Archives {
@@ -134,7 +166,19 @@ func (s *selector) archive(name string, layouts ...string) {
 	s.out.Archives = append(s.out.Archives, contract.Archive{Name: name, Layouts: layouts})
 }
 
-func (s *selector) want(im contract.SelectedImage) { s.out.Images = append(s.out.Images, im) }
+// discoverable wants a discovery tag, once (S7.7).
+func (s *selector) discoverable(tag contract.DiscoveryTag) {
+	if !slices.Contains(s.out.Discovery, tag) {
+		s.out.Discovery = append(s.out.Discovery, tag)
+	}
+}
+
+// want wants an image: where discover has read it, exactly the one that was
+// read, for a tag may move before it is fetched (S3.6.7).
+func (s *selector) want(im contract.SelectedImage) {
+	im.Digest = s.digests[im.Source]
+	s.out.Images = append(s.out.Images, im)
+}
 
 // attestations links to the VEX attestations of an image, under both names that
 // they may have (S1.7.1).
@@ -208,6 +252,15 @@ func (list *choices) add(c chosen) {
 	}
 	(*list)[i].reason += ", " + c.reason
 	(*list)[i].optional = (*list)[i].optional && c.optional
+}
+
+// versions are those of the tags that are versions.
+func (list choices) versions() []selection.Version {
+	var tags []string
+	for _, c := range list {
+		tags = append(tags, c.tag)
+	}
+	return selection.ParseVersions(tags)
 }
 
 func (list choices) has(tag string) bool {

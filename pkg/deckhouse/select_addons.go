@@ -112,19 +112,30 @@ func (s *selector) addOn(f filter, name string) error {
 	}
 	if len(choice.versions) > 0 {
 		s.wantAddOn(f.Family, name, choice)
+		if f.Family == Modules {
+			s.bundled[name] = choice.versions.versions()
+		}
 		return nil
 	}
-	text := "it has no release channels, so nothing of it is selected"
-	if s.OnlyExtraImages { // S3.4.8
-		text = "--only-extra-images reads no channels, so nothing of it is selected; name versions with " + f.includeFlag() + " " + name + "@CONSTRAINT"
-	} else if len(exclude.Constraints) > 0 {
-		text = f.excludeFlag() + " leaves nothing of it"
-	} else if len(f.include) > 0 {
+	return s.nothingOf(f, name, exclude)
+}
+
+// nothingOf tells of an add-on of which nothing is selected. One that nobody
+// named is passed over in silence: a catalogue announces many that have no
+// release yet (S9 row 12), and explain tells of each.
+func (s *selector) nothingOf(f filter, name string, exclude selection.Choice) error {
+	switch {
+	case s.OnlyExtraImages: // S3.4.8
+		s.noteOnce(f.many, "--only-extra-images reads no channels, so nothing is selected where no version is named, as in "+f.includeFlag()+" NAME@CONSTRAINT")
+	case len(exclude.Constraints) > 0:
+		s.note(f.one+" "+name, f.excludeFlag()+" leaves nothing of it")
+	case len(f.include) > 0:
 		return fault.Newf(fault.Policy, f.includeFlag(), "%s %s has no release channels, so there is nothing to select", f.one, name).
 			Hint("name a version with %s %s@CONSTRAINT", f.includeFlag(), name)
 	}
-	s.note(f.one+" "+name, text)
-	s.fates.others(f.Member(name), text, "S3.4")
+	if !s.OnlyExtraImages && len(exclude.Constraints) == 0 {
+		s.fates.others(f.Member(name), "it has no release channels, so nothing of it is selected", "S3.4.1")
+	}
 	return nil
 }
 
@@ -299,12 +310,9 @@ func (s *selector) wantAddOn(f Family, name string, choice addOnChoice) {
 	s.announce(f, name)
 }
 
-// announce wants the discovery tag of an add-on, once (S7.7).
+// announce wants the discovery tag of an add-on.
 func (s *selector) announce(f Family, name string) {
-	tag := contract.DiscoveryTag{Path: f.many, Tag: name, Phase: contract.PhaseDiscovery, Needs: f.path(name)}
-	if !slices.Contains(s.out.Discovery, tag) {
-		s.out.Discovery = append(s.out.Discovery, tag)
-	}
+	s.discoverable(contract.DiscoveryTag{Path: f.many, Tag: name, Phase: contract.PhaseDiscovery, Needs: f.path(name)})
 }
 
 // addOnLinks lead from a version image to its extra images, which a source may

@@ -24,8 +24,9 @@ func only(f Family, include, exclude []string) Policy {
 	return onlyModules(Policy{IncludeModules: include, ExcludeModules: exclude})
 }
 
-// in is what lands in one archive.
+// in is what lands in one archive, uncounted.
 func in(spec contract.SelectionSpec, archive string) contract.SelectionSpec {
+	spec.Overview = contract.Overview{}
 	spec.Images = slices.DeleteFunc(slices.Clone(spec.Images), func(im contract.SelectedImage) bool { return im.Archive != archive })
 	spec.Archives = slices.DeleteFunc(slices.Clone(spec.Archives), func(a contract.Archive) bool { return a.Name != archive })
 	return spec
@@ -150,6 +151,7 @@ func testAddOnImages(t *testing.T, f Family) {
 		},
 		Discovery: []contract.DiscoveryTag{{Path: f.many, Tag: "console", Phase: contract.PhaseDiscovery, Needs: path}},
 	}
+	spec.Overview = contract.Overview{} // see TestOverview
 	if diff := cmp.Diff(want, spec); diff != "" {
 		t.Errorf("one channel (-want +got):\n%s", diff)
 	}
@@ -243,6 +245,15 @@ func TestModulesRefuse(t *testing.T) {
 
 // S5.6.2.
 func TestModuleNotes(t *testing.T) {
+	// S9 row 12: of what nobody named, and nothing is published of, no word.
+	if _, notes := selectAll(t, newCatalog().withoutPackages().addOn(Modules, "console", "", ""), onlyModules(Policy{})); len(notes) > 0 {
+		t.Errorf("announced only: %v", notes)
+	}
+	// With --only-extra-images one word for all.
+	two := newCatalog().withoutPackages().row("modules", "a b").row("modules/a", "").row("modules/b", "").release(Modules, "a", "", "").release(Modules, "b", "", "")
+	if _, notes := selectAll(t, two, onlyModules(Policy{OnlyExtraImages: true})); len(notes) != 2 || notes[0].Subject != "modules" || notes[1].Subject != "packages" {
+		t.Errorf("extra images alone: %v, want one note about all modules, and one about packages", notes)
+	}
 	for _, tc := range []struct {
 		name   string
 		cat    *catalog
@@ -251,8 +262,6 @@ func TestModuleNotes(t *testing.T) {
 	}{
 		{"no modules (S9 row 73)", newCatalog().withoutPackages().row("modules", ""), Policy{},
 			Note{"modules", testSource + "/modules lists no modules; check the source and --modules-path-suffix"}},
-		{"announced only", newCatalog().withoutPackages().addOn(Modules, "console", "", ""), Policy{},
-			Note{"module console", "it has no release channels, so nothing of it is selected"}},
 		{"excluded by a typo", newCatalog().withoutPackages().addOn(Modules, "console", "stable=v1.0.0", ""), Policy{ExcludeModules: []string{"consle"}},
 			Note{"module consle", `--exclude-module names a module that the source does not have; it has "console"`}},
 		{"all versions excluded", newCatalog().withoutPackages().addOn(Modules, "console", "stable=v1.0.0", ""), Policy{ExcludeModules: []string{"console@^1.0.0"}},

@@ -40,6 +40,7 @@ func (s *selector) platform() error {
 	if err != nil {
 		return err
 	}
+	s.platformVersions = choice.versions.versions()
 	s.archive("platform", "", "install", "install-standalone", "release-channel")
 	for _, v := range choice.versions {
 		s.wantPlatform("", v, contract.PhaseVersion, nil)
@@ -274,12 +275,20 @@ func versionOf(channels []platformChannel, name string) (selection.Version, bool
 	return selection.Version{}, false
 }
 
+// noChannels is a source that announces no release (S3.8).
+var noChannels = fault.NewCause("no-release-channels",
+	[]string{
+		"--source does not lead to the root of an edition, such as HOST/deckhouse/ee",
+		"the source is a development registry, or was filled with builds alone",
+	},
+	[]string{"compare --source with the address that the edition has at this registry"})
+
 // checkChannels refuses a source that lacks default channels, unless it has
 // lts, as CSE has (S3.5.2).
 func (s *selector) checkChannels(channels []platformChannel) error {
 	if len(channels) == 0 {
-		return fault.Newf(fault.Policy, s.layout.ReleaseChannel().String(), "the source has no release channels").
-			Hint("check the source, or name a version with --deckhouse-tag")
+		return fault.Newf(fault.Policy, s.layout.ReleaseChannel().String(), "the source has no release channels").Because(noChannels).
+			Hint("name a version or custom tag with --deckhouse-tag; it needs no channels")
 	}
 	if _, ok := versionOf(channels, lts); ok {
 		return nil
@@ -390,7 +399,7 @@ func (s *selector) pinnedTag(releases []string, channels []platformChannel) (str
 		if !ok {
 			err := fault.Newf(fault.Policy, "--deckhouse-tag", "the source has no release channel %q", s.pin)
 			if len(channels) == 0 {
-				return "", err.Hint("it has no release channels at all: name a version or a custom tag")
+				return "", err.Because(noChannels).Hint("it has no release channels at all: name a version or a custom tag")
 			}
 			return "", err.Hint("it has %s", channelsAt(channels))
 		}

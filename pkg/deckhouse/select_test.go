@@ -121,24 +121,30 @@ func images(spec contract.SelectionSpec, path string) []contract.SelectedImage {
 	return out
 }
 
+// withoutCLI leaves out d8 and its plugins, for tests of the rest.
+func withoutCLI(p Policy) Policy {
+	p.NoPlugins, p.NoDeckhouseCLI = true, true
+	return p
+}
+
 func onlyPlatform(p Policy) Policy {
 	p.NoModules, p.NoPackages, p.NoSecurityDB, p.NoInstaller = true, true, true, true
-	return p
+	return withoutCLI(p)
 }
 
 func onlyModules(p Policy) Policy {
 	p.NoPlatform, p.NoPackages, p.NoSecurityDB, p.NoInstaller = true, true, true, true
-	return p
+	return withoutCLI(p)
 }
 
 func onlyPackages(p Policy) Policy {
 	p.NoPlatform, p.NoModules, p.NoSecurityDB, p.NoInstaller = true, true, true, true
-	return p
+	return withoutCLI(p)
 }
 
 // S1.2.2, S5.5, S9 rows 23 and 31: what an edition may lack is optional.
 func TestSecurityAndInstaller(t *testing.T) {
-	p := Policy{NoPlatform: true, NoModules: true, NoPackages: true}
+	p := withoutCLI(Policy{NoPlatform: true, NoModules: true, NoPackages: true})
 	spec, _ := selectAll(t, newCatalog().withoutPackages(), p)
 	want := contract.SelectionSpec{
 		Vendor: Vendor, Source: testSource,
@@ -156,6 +162,7 @@ func TestSecurityAndInstaller(t *testing.T) {
 		},
 		Discovery: []contract.DiscoveryTag{},
 	}
+	spec.Overview = contract.Overview{} // see TestOverview
 	if diff := cmp.Diff(want, spec); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
@@ -216,13 +223,16 @@ func TestIsChannel(t *testing.T) {
 // S3.4.5: the order of what the source answered shapes nothing.
 func TestSelectIsSorted(t *testing.T) {
 	policy := Policy{IncludeModules: []string{"console@^1.40.0"}, NoSecurityDB: true, NoInstaller: true}
-	cat := platformCatalog(fiveChannels, fiveTags).addOn(Modules, "console", consoleChannels, consoleTags)
+	cat := platformCatalog(fiveChannels, fiveTags).addOn(Modules, "console", consoleChannels, consoleTags).
+		beside("", "v1.0.0 v1.1.0").beside("plugins", "a b").beside("plugins/package", "").unlisted().plugin("system", "v1.0.0").
+		plugin("a", "v1.0.0 v1.1.0", needsModule("console", ">=1.40.0"), needsModule("console", "<2")).plugin("b", "v1.0.0", needsModule("console", ""))
 	want, _, err := Select(cat.CatalogSpec, policy)
 	if err != nil {
 		t.Fatal(err)
 	}
 	slices.Reverse(cat.Repositories)
 	slices.Reverse(cat.CatalogSpec.Channels)
+	slices.Reverse(cat.Contracts)
 	for _, r := range cat.Repositories {
 		slices.Reverse(r.Tags)
 	}

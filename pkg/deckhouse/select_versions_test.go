@@ -112,7 +112,7 @@ func TestPackageNotes(t *testing.T) {
 		{"no packages (S5.7, S9 row 10)", newCatalog().withoutPackages(), Policy{}, "/packages lists no packages"},
 		{"no packages, none wanted", newCatalog().withoutPackages(), Policy{NoPackages: true}, ""},
 		{"no lists (S9 row 75)", newCatalog().withoutPackages().unlisted(), Policy{NoPackages: true}, "/packages has no tag list, so the versions of packages are not carried"},
-		{"announced only", packages(), Policy{}, "it has no release channels, so nothing of it is selected"},
+		{"announced only (S9 row 12)", packages(), Policy{}, ""},
 		{"include wins", packages(), Policy{NoPackages: true, IncludePackages: []string{"p"}}, "--include-package wins over --no-packages"},
 	} {
 		_, notes := selectAll(t, tc.cat, onlyPackages(tc.policy))

@@ -228,5 +228,17 @@ func Fault(path string, err error) error {
 	if hint := advice(err); hint != "" {
 		f.Hint("%s", hint)
 	}
-	return f
+	return f.Because(Cause(err))
+}
+
+// Cause tells what stands behind a failure of the operating system, nil where
+// that is not known.
+func Cause(err error) *fault.Cause {
+	switch {
+	case isFull(err):
+		return fault.DiskFull
+	case errors.Is(err, fs.ErrPermission):
+		return fault.Permission
+	}
+	return nil
 }

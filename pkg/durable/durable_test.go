@@ -246,14 +246,20 @@ func TestFault(t *testing.T) {
 		err  error
 		text string
 		hint string
+		want *fault.Cause // S2.6
 	}{
-		{&fs.PathError{Op: "write", Path: "/x/f", Err: syscall.ENOSPC}, "f: write: " + syscall.ENOSPC.Error(), "free space"},
-		{&os.LinkError{Op: "rename", Old: "/x", New: "/y", Err: syscall.EROFS}, "f: rename: " + syscall.EROFS.Error(), "read-only"},
-		{syscall.EACCES, "f: " + syscall.EACCES.Error(), "right"},
-		{syscall.EIO, "f: " + syscall.EIO.Error(), "disk failed"},
-		{errors.New("odd"), "f: odd", ""},
+		{&fs.PathError{Op: "write", Path: "/x/f", Err: syscall.ENOSPC}, "f: write: " + syscall.ENOSPC.Error(), "free space", fault.DiskFull},
+		{&fs.PathError{Op: "write", Path: "/x/f", Err: syscall.EDQUOT}, "f: write: " + syscall.EDQUOT.Error(), "quota", fault.DiskFull},
+		{&os.LinkError{Op: "rename", Old: "/x", New: "/y", Err: syscall.EROFS}, "f: rename: " + syscall.EROFS.Error(), "read-only", nil},
+		{syscall.EACCES, "f: " + syscall.EACCES.Error(), "right", fault.Permission},
+		{&fs.PathError{Op: "open", Path: "/x/f", Err: syscall.EPERM}, "f: open: " + syscall.EPERM.Error(), "right", fault.Permission},
+		{syscall.EIO, "f: " + syscall.EIO.Error(), "disk failed", nil},
+		{errors.New("odd"), "f: odd", "", nil},
 	} {
 		err := Fault("f", tc.err)
+		if got := fault.CauseOf(err); runtime.GOOS != "windows" && got != tc.want {
+			t.Errorf("the cause of %v is %v, want %v", tc.err, got, tc.want)
+		}
 		if fault.KindOf(err) != fault.Local || err.Error() != tc.text {
 			t.Errorf("%v becomes %q of kind %v, want %q of kind local disk", tc.err, err, fault.KindOf(err), tc.text)
 		}

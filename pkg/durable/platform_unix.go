@@ -47,6 +47,11 @@ func cannotSyncDirs(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)
 }
 
+// isFull reports whether err is for want of space or quota.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
 // advice tells what a person can do about err, or "".
 func advice(err error) string {
 	for _, known := range []struct {

@@ -27,6 +27,11 @@ func TryLock(f *os.File, exclusive bool) (bool, error) {
 
 func cannotSyncDirs(error) bool { return true }
 
+// isFull reports whether err is for want of space.
+func isFull(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
+}
+
 // advice tells what a person can do about err, or "".
 func advice(err error) string {
 	switch {

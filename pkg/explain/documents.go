@@ -52,8 +52,8 @@ func (q Query) Answer(decision contract.Decision, subject, reason, rule string) 
 func Wanted(spec *contract.SelectionSpec, q Query, names Names) []contract.Answer {
 	var out []contract.Answer
 	for _, wanted := range spec.Images {
-		im := image{archive: wanted.Archive, path: wanted.Path, tag: wanted.Tag, source: wanted.Source, reason: wanted.Reason}
-		if ref, err := oci.ParseReference(wanted.Source); err == nil {
+		im := image{wanted.Archive, wanted.Path, wanted.Tag, wanted.Source, wanted.Reason, wanted.Digest}
+		if ref, err := oci.ParseReference(wanted.Source); err == nil && ref.Digest != "" {
 			im.digest = ref.Digest
 		}
 		if !q.asks(im, names) {

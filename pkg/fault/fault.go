@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 )
 
 // Kind classifies an error. Kinds are compared by identity with errors.Is.
@@ -55,9 +56,11 @@ var (
 	Cancelled = &Kind{"cancelled"}
 )
 
-// Error is an error with a kind, the thing it happened to, and advice.
+// Error is an error with a kind, the thing it happened to, and advice: a hint
+// for this very case, and perhaps a [Cause] with what is known of such cases.
 type Error struct {
 	kind    *Kind
+	cause   *Cause // nil where nobody knows one
 	subject string
 	hint    string
 	err     error
@@ -157,15 +160,20 @@ func Part(subject string, err error) error {
 
 // HintOf returns the outermost advice that err carries, or "".
 func HintOf(err error) string {
-	for err != nil {
-		var e *Error
-		if !errors.As(err, &e) {
-			return ""
-		}
+	for e := range layers(err) {
 		if e.hint != "" {
 			return e.hint
 		}
-		err = e.err
 	}
 	return ""
+}
+
+// layers yields the Errors that err is wrapped in, the outermost first.
+func layers(err error) iter.Seq[*Error] {
+	return func(yield func(*Error) bool) {
+		var e *Error
+		for errors.As(err, &e) && yield(e) {
+			err = e.err
+		}
+	}
 }

@@ -59,3 +59,30 @@ func TestAboutKeepsTheKind(t *testing.T) {
 		t.Errorf("an unclassified error became %v of kind %v", err, KindOf(err))
 	}
 }
+
+// S2.6: the outermost cause counts, however deep it lies; what has none has none.
+func TestCauseOf(t *testing.T) {
+	inner := New(Transient, "blob", errors.New("reset")).Because(ConnectionCut)
+	for _, tc := range []struct {
+		name string
+		err  error
+		want *Cause
+	}{
+		{"nothing", nil, nil},
+		{"foreign", errors.New("x"), nil},
+		{"none", New(Local, "x", nil).Hint("h"), nil},
+		{"its own", inner, ConnectionCut},
+		{"wrapped", fmt.Errorf("given up: %w", About("layer", inner)), ConnectionCut},
+		{"the outermost", New(Local, "x", inner).Because(DiskFull), DiskFull},
+		{"unknown to the caller", New(Local, "x", inner).Because(nil), ConnectionCut},
+	} {
+		if got := CauseOf(tc.err); got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+	likely := Timeout.Likely()
+	likely[0] = "changed"
+	if Timeout.Likely()[0] == "changed" {
+		t.Error("a reader can change what a cause says")
+	}
+}

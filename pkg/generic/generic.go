@@ -93,8 +93,25 @@ func Select(cat contract.CatalogSpec) (contract.SelectionSpec, error) {
 		}
 		spec.Images = append(spec.Images, images...)
 	}
+	spec.Overview = overview(spec.Images)
 	spec.Normalize()
 	return spec, nil
+}
+
+// overview counts repositories, each with its tags.
+func overview(images []contract.SelectedImage) contract.Overview {
+	const name = "Images"
+	tags := map[string][]string{}
+	for _, im := range images {
+		tags[im.Path] = append(tags[im.Path], im.Tag)
+	}
+	o := contract.Overview{Components: []contract.Component{{Name: name, State: contract.ComponentWanted, Unit: "repository"}}}
+	for path, list := range tags {
+		o.Members = append(o.Members, contract.Member{
+			Component: name, Name: path, Archive: archive, Path: path, Versions: selection.NewestFirst(list),
+		})
+	}
+	return o
 }
 
 // images are what one line wants, given the tags of the repositories.

@@ -85,6 +85,16 @@ h.example/app@=v1.1.0
 	}, got); diff != "" {
 		t.Errorf("images (-want +got):\n%s", diff)
 	}
+	var counted []string
+	for _, m := range selection.Overview.Of("Images") {
+		counted = append(counted, m.Path+": "+strings.Join(m.Versions, " "))
+	}
+	if diff := cmp.Diff([]string{
+		"app: v1.3.0 v1.2.3 v1.1.0", "base/os: v1", "legacy/app: 0.9", "mirror/os: stable", "mirror/tool: v2",
+		"tool: " + strings.TrimPrefix(digest, "sha256:"),
+	}, counted); diff != "" {
+		t.Errorf("repositories of the overview (-want +got):\n%s", diff)
+	}
 }
 
 func TestParseListRefuses(t *testing.T) {

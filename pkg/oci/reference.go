@@ -30,6 +30,10 @@ var (
 // ValidTag reports whether tag fits the grammar of distribution-spec.
 func ValidTag(tag string) bool { return tagRE.MatchString(tag) }
 
+// IsAttestationTag reports whether tag is that of an attestation: what is
+// attached to another image under cosign's tag scheme, "sha256-HEX.att".
+func IsAttestationTag(tag string) bool { return strings.HasSuffix(tag, ".att") }
+
 // ValidPath reports whether path is a repository name (at most 255 bytes).
 func ValidPath(path string) bool { return len(path) <= 255 && pathRE.MatchString(path) }
 

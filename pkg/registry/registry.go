@@ -50,6 +50,12 @@ type Source interface {
 type Target interface {
 	Source
 
+	// CheckWrite tells whether repo may be written to, by an upload that is
+	// begun and cancelled at once; nothing is left there. nil means yes.
+	// Kinds as PutBlob, where NotFound says that the registry does not make
+	// repo by itself.
+	CheckWrite(ctx context.Context, repo oci.Repository) error
+
 	// HasBlob tells whether repo has the blob. Kinds as Resolve but
 	// NotFound, which is the answer false.
 	HasBlob(ctx context.Context, repo oci.Repository, desc oci.Descriptor) (bool, error)

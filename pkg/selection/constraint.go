@@ -38,7 +38,7 @@ var literalRE = regexp.MustCompile(`[<>]=\s*([^\s,]*)`)
 func ParseConstraint(text string) (Constraint, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
-		return Constraint{}, fault.Newf(fault.Usage, "", "the constraint is empty").
+		return Constraint{}, fault.Newf(fault.Usage, "", "the constraint is empty").Because(fault.EmptyConstraint).
 			Hint("quote a constraint with > or <, which the shell takes for redirections, and check that the variable behind @ is set")
 	}
 	c := Constraint{text: text}
@@ -108,7 +108,7 @@ func (c *Constraint) parseBare(text string) error {
 func (c *Constraint) malformed(err error) error {
 	f := fault.New(fault.Usage, c.text, err)
 	if strings.Contains(c.text, "/") { // the shell took the operator, the next argument became the value (S2.4.4)
-		return f.Hint("this looks like a path: quote constraints with > or <, which the shell takes for redirections")
+		return f.Because(fault.PathConstraint).Hint("this looks like a path: quote constraints with > or <, which the shell takes for redirections")
 	}
 	return f.Hint("write =TAG, a version as 1.2.0, or a range as ^1.2.0, ~1.2.0, \">=1.2.0 <1.4.0\"; put blanks around ||")
 }

@@ -153,6 +153,10 @@ func TestParseChoiceRefuses(t *testing.T) {
 			t.Errorf("%s: %q gives %v, %v; want a usage fault", tc.row, tc.entry, choice, err)
 			continue
 		}
+		want := map[string]*fault.Cause{"quote": fault.EmptyConstraint, "path": fault.PathConstraint}[tc.hint] // S2.6
+		if got := fault.CauseOf(err); got != want {
+			t.Errorf("%s: %q has the cause %v, want %v", tc.row, tc.entry, got, want)
+		}
 		if !strings.Contains(fault.HintOf(err), tc.hint) {
 			t.Errorf("%s: %q has the hint %q, want %q in it", tc.row, tc.entry, fault.HintOf(err), tc.hint)
 		}
@@ -189,6 +193,77 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// S3.10: what marks a build is no pre-release. S5.10.5: without the marks, a
+// version is compared by what it was built from.
+func TestStable(t *testing.T) {
+	for tag, want := range map[string]struct {
+		stable   bool
+		unmarked string
+	}{
+		"v1.2.3":                   {true, "v1.2.3"},
+		"1.0":                      {true, "v1.0.0"},
+		"v1.2.3-main":              {true, "v1.2.3"},
+		"v1.2.3-dev":               {true, "v1.2.3"},
+		"1.2.3-dev+meta":           {true, "v1.2.3"},
+		"v1.2.3+meta":              {true, "v1.2.3"},
+		"v1.2.3-alpha":             {false, "v1.2.3-alpha"},
+		"v1.2.3-beta.2":            {false, "v1.2.3-beta.2"},
+		"v1.2.3-RC1":               {false, "v1.2.3-RC1"},
+		"v1.2.3-rc.1+m":            {false, "v1.2.3-rc.1"},
+		"v1.2.3-pre":               {false, "v1.2.3-pre"},
+		"v1.2.3-preview":           {false, "v1.2.3-preview"},
+		"v1.2.3-snapshot.20261001": {false, "v1.2.3-snapshot.20261001"},
+	} {
+		v, ok := ParseVersion(tag)
+		if !ok {
+			t.Fatalf("%s is no version", tag)
+		}
+		if got := v.Stable(); got != want.stable {
+			t.Errorf("%s is stable: %v, want %v", tag, got, want.stable)
+		}
+		if u := v.Unmarked(); u.Canonical() != want.unmarked || u.Tag() != tag {
+			t.Errorf("%s unmarked is %s under the tag %s, want %s", tag, u.Canonical(), u.Tag(), want.unmarked)
+		}
+	}
+}
+
+func TestNewest(t *testing.T) {
+	got := Tags(Newest(ParseVersions([]string{"v1.2.0", "stable", "1.10.0", "v1.9.0", "1.2.0", "v1.10.0-rc.1", "1.2"})))
+	if diff := cmp.Diff([]string{"1.10.0", "v1.10.0-rc.1", "v1.9.0", "v1.2.0"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// S5.10.5: ranges of contracts, over versions without the marks of their build.
+func TestRange(t *testing.T) {
+	for _, tc := range []struct{ text, in, out string }{
+		{"", "v0.0.1 v9.9.9 v1.0.0-rc.1", ""},
+		{">=1.0.0 <1.5.0", "v1.0.0 v1.4.9 v1.2.3-dev 1.2", "v0.9.0 v1.5.0 v1.2.3-rc.1"},
+		{">= 1.70", "v1.70.0 v1.71.3", "v1.69.9"},
+		{"1.2.3", "v1.2.3 v1.2.3-main", "v1.2.4 v1.3.0"}, // no bare version as in S3.1.4
+		{">=1.2.0-rc.1", "v1.2.0-rc.2 v1.2.0", "v1.2.0-beta.1"},
+	} {
+		r, err := ParseRange(tc.text)
+		if err != nil {
+			t.Errorf("%q: %v", tc.text, err)
+			continue
+		}
+		for _, v := range ParseVersions(strings.Fields(tc.in)) {
+			if !r.Match(v) {
+				t.Errorf("%q does not match %s", tc.text, v.Tag())
+			}
+		}
+		for _, v := range ParseVersions(strings.Fields(tc.out)) {
+			if r.Match(v) {
+				t.Errorf("%q matches %s", tc.text, v.Tag())
+			}
+		}
+	}
+	if _, err := ParseRange("bob"); fault.KindOf(err) != fault.Usage {
+		t.Errorf("bob is read as a range: %v", err)
+	}
+}
+
 func FuzzParseChoice(f *testing.F) {
 	for _, seed := range []string{"m", "m@=v1.2.0+lts", "m@>=1.2.0 <1.4.0 || ~2.x", "m@1.2.0-rc.1", "m@=>1", "@", "m@^18446744073709551615", "m@18446744073709551615"} {
 		f.Add(seed)
@@ -211,4 +286,13 @@ func FuzzParseChoice(f *testing.F) {
 			}
 		}
 	})
+}
+
+// S2.7.2: versions for people, the newest first, and what is no version behind.
+func TestNewestFirst(t *testing.T) {
+	got := NewestFirst([]string{"pr1", "v1.9.0", "v1.10.0-rc.1", "latest", "1.10", "v1.10.0"})
+	want := []string{"1.10", "v1.10.0", "v1.10.0-rc.1", "v1.9.0", "latest", "pr1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }

@@ -63,6 +63,37 @@ func (v Version) release() release {
 // Prerelease reports whether the version is one, as "1.5.0-rc.1" is.
 func (v Version) Prerelease() bool { return v.parsed.Prerelease() != "" }
 
+// genuinePrereleases are how pre-releases begin that are meant as such. Others,
+// such as "-main" or "-dev", mark the build of a finished version (S3.10).
+var genuinePrereleases = [...]string{"alpha", "beta", "rc", "pre", "preview", "snapshot"}
+
+// Stable reports whether the version is no pre-release, the marks of builds not
+// counting as one: "1.5.0-main" is stable, "1.5.0-rc.1" is not (S3.10).
+func (v Version) Stable() bool {
+	pre := strings.ToLower(v.parsed.Prerelease())
+	return !slices.ContainsFunc(genuinePrereleases[:], func(word string) bool { return strings.HasPrefix(pre, word) })
+}
+
+// Unmarked is the version without build metadata, and without a pre-release that
+// only marks a build (S5.10.5). Its tag is that of v.
+func (v Version) Unmarked() Version {
+	core, err := v.parsed.SetMetadata("")
+	if err == nil && v.Stable() {
+		core, err = core.SetPrerelease("")
+	}
+	if err != nil {
+		return v // nothing is set that could be malformed
+	}
+	return Version{tag: v.tag, parsed: &core}
+}
+
+// Newest returns versions from the newest to the oldest, each once, in the
+// spelling that is the usual one where there are several.
+func Newest(versions []Version) []Version {
+	sorted := slices.SortedFunc(slices.Values(versions), func(v, w Version) int { return compareSpelled(w, v) })
+	return slices.CompactFunc(sorted, func(v, w Version) bool { return v.Compare(w) == 0 })
+}
+
 // Compare orders versions by precedence; tags that mean the same version are
 // equal.
 func (v Version) Compare(w Version) int { return v.parsed.Compare(w.parsed) }
@@ -120,4 +151,24 @@ func (v Version) Instead(picked []Version) (Version, bool) {
 		}
 	}
 	return best, best.parsed != nil
+}
+
+// NewestFirst sorts tags for people: versions, the newest first, then tags that
+// are none, by name.
+func NewestFirst(tags []string) []string {
+	tags = slices.Clone(tags)
+	slices.SortFunc(tags, func(a, b string) int {
+		v, isVersion := ParseVersion(a)
+		w, other := ParseVersion(b)
+		switch {
+		case isVersion && other:
+			return cmp.Or(w.Compare(v), cmp.Compare(a, b))
+		case isVersion:
+			return -1
+		case other:
+			return 1
+		}
+		return cmp.Compare(a, b)
+	})
+	return tags
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -19,15 +20,22 @@ type Env struct {
 	Getenv         func(string) string
 	// StdinTerminal and StderrTerminal say that a person sits there.
 	StdinTerminal, StderrTerminal bool
+	// StderrWidth is the width of that terminal in characters, 0 where it is
+	// not known.
+	StderrWidth int
+	// Now is the clock, for elapsed times alone; nil is time.Now.
+	Now func() time.Time
 	// Version is the program's: "0.1.0".
 	Version string
 }
 
 // SystemEnv is the Env of this process.
 func SystemEnv() Env {
+	width, _, _ := term.GetSize(int(os.Stderr.Fd())) // 0 where it is none
 	return Env{
-		Args:  os.Args[1:],
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		StderrWidth: width,
+		Args:        os.Args[1:],
+		Stdin:       os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv:         os.Getenv,
 		StdinTerminal:  term.IsTerminal(int(os.Stdin.Fd())),
 		StderrTerminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb",

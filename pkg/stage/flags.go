@@ -24,9 +24,12 @@ type inputFlags struct {
 type commonFlags struct {
 	inputFlags `kong:"-"`
 
-	Output    string        `short:"o" placeholder:"FILE" help:"Write the document durably to FILE instead of stdout (-)." group:"Common flags"`
-	Keep      string        `placeholder:"FILE" help:"Keep the document in FILE. When FILE holds one that was made from the same input with the same options, pass it on and do no work." group:"Common flags"`
-	Report    string        `placeholder:"FILE" help:"Write to FILE how the run ended, item by item; on failure too." group:"Common flags"`
+	Output         string `short:"o" placeholder:"FILE" help:"Write the document durably to FILE instead of stdout (-)." group:"Common flags"`
+	Keep           string `placeholder:"FILE" help:"Keep the document in FILE. When FILE holds one that was made from the same input with the same options, pass it on and do no work." group:"Common flags"`
+	Report         string `placeholder:"FILE" help:"Write to FILE how the run ended, item by item; on failure too." group:"Common flags"`
+	Summary        string `placeholder:"FILE" help:"Write to FILE, in a frame for people, what the run came to; on failure too. - is stderr." group:"Common flags"`
+	VerboseSummary bool   `help:"Like --summary -, or with it to FILE, and list every module, package and so on with its versions." group:"Common flags"`
+
 	Progress  progress.Mode `enum:"auto,bar,plain,json,none" default:"auto" help:"Show progress on stderr: bar, plain, json, none, or auto, which is bar on a terminal and else plain." group:"Common flags"`
 	LogLevel  string        `enum:"debug,info,warn,error" default:"info" help:"Log what is at least debug, info, warn or error." group:"Common flags"`
 	LogFormat string        `enum:"text,json" default:"text" help:"Write logs and errors as text or json." group:"Common flags"`
@@ -83,12 +86,12 @@ func parse(env Env, cmd Command) (flags commonFlags, verb string, err error) {
 // check refuses files that would overwrite each other, and those that could
 // only be missed when hours of work are done.
 func (f commonFlags) check() error {
-	for _, flag := range []struct{ name, file string }{{"keep", f.Keep}, {"report", f.Report}, {"output", f.Output}} {
+	for _, flag := range []struct{ name, file string }{{"keep", f.Keep}, {"report", f.Report}, {"output", f.Output}, {"summary", f.Summary}} {
 		switch flag.file {
 		case "":
 			continue
 		case "-":
-			if flag.name != "output" {
+			if flag.name != "output" && flag.name != "summary" {
 				return fmt.Errorf("--%s needs a file; - is none", flag.name)
 			}
 			continue
@@ -100,6 +103,11 @@ func (f commonFlags) check() error {
 	same := func(a, b string) bool { return a != "" && b != "" && filepath.Clean(a) == filepath.Clean(b) }
 	if same(f.Report, f.Keep) || same(f.Report, f.Output) || same(f.Report, f.Input) {
 		return fmt.Errorf("--report %s is the file of a document", f.Report)
+	}
+	for _, document := range []string{f.Keep, f.Output, f.Input, f.Report} {
+		if same(f.Summary, document) && f.Summary != "-" {
+			return fmt.Errorf("--summary %s is the file of a document", f.Summary)
+		}
 	}
 	if same(f.Keep, f.Input) || same(f.Output, f.Input) {
 		return fmt.Errorf("%s is the input document, and would be overwritten", f.Input)

@@ -8,7 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"unicode"
+
+	"ferry/pkg/terminal"
 )
 
 // newLogger logs to w: for people as "ferry-fetch: warn: message key=value",
@@ -70,20 +71,5 @@ func (h lineHandler) Handle(ctx context.Context, r slog.Record) error {
 	return err
 }
 
-// printable makes s one harmless line: an error can quote what a registry
-// answered, and that must not command the reader's terminal.
-func printable(s string) string {
-	s = strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "; ")
-	var b strings.Builder
-	for _, r := range s {
-		if r == '\t' {
-			r = ' '
-		}
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			fmt.Fprintf(&b, "\\u%04x", r)
-		}
-	}
-	return b.String()
-}
+// printable makes s one harmless line.
+func printable(s string) string { return terminal.Printable(s) }

@@ -126,16 +126,15 @@ func (m *page) options(node *kong.Node) {
 
 // environment lists the variables behind flags and those of the command.
 func (m *page) environment(cmd Command, model *kong.Application) {
-	variables := slices.Clone(cmd.Environment)
+	variables := append(slices.Clone(cmd.Environment),
+		Variable{"NO_COLOR, FORCE_COLOR", "The summary has colours on a terminal; the first removes them, the second has them in files too."},
+		Variable{startedVariable, "When the chain of programs began, in seconds since 1970: the summary then tells the time of the whole chain."})
 	for _, node := range append([]*kong.Node{model.Node}, model.Leaves(true)...) {
 		for _, f := range node.Flags {
 			for _, name := range f.Envs {
 				variables = append(variables, Variable{name, "Stands for --" + f.Name + " where that is not given."})
 			}
 		}
-	}
-	if len(variables) == 0 {
-		return
 	}
 	m.section("ENVIRONMENT")
 	for _, v := range variables {

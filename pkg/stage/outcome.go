@@ -36,6 +36,28 @@ func (f failure) hint() string {
 	return printable(fault.HintOf(f.err))
 }
 
+// likely and advice are what is known of failures with the same cause (S2.6).
+func (f failure) likely() []string {
+	if cause := fault.CauseOf(f.err); cause != nil {
+		return cause.Likely()
+	}
+	return nil
+}
+
+func (f failure) advice() []string {
+	if cause := fault.CauseOf(f.err); cause != nil {
+		return cause.Advice()
+	}
+	return nil
+}
+
+func (f failure) causeName() string {
+	if cause := fault.CauseOf(f.err); cause != nil {
+		return cause.Name()
+	}
+	return ""
+}
+
 func (f failure) kind() string {
 	if kind := fault.KindOf(f.err); kind != nil {
 		return kind.Error()
@@ -65,14 +87,18 @@ func (o outcome) text() string {
 func (s *Session) finish(ctx context.Context, err error) int {
 	s.display.Done()
 	if err == nil {
-		if err = s.deliver(ctx); err == nil {
-			return exitSuccess
+		err = s.deliver(ctx)
+	}
+	o := outcome{code: exitSuccess}
+	if err != nil {
+		o = s.judge(ctx, err)
+		s.print(o)
+		if err := s.writeReport(o); err != nil {
+			s.Log.Error("the report could not be written", "cause", err)
 		}
 	}
-	o := s.judge(ctx, err)
-	s.print(o)
-	if err := s.writeReport(o); err != nil {
-		s.Log.Error("the report could not be written", "cause", err)
+	if err := s.summarize(o); err != nil {
+		s.Log.Error("the summary could not be written", "cause", err)
 	}
 	return o.code
 }
@@ -90,7 +116,7 @@ func (s *Session) judge(ctx context.Context, err error) outcome {
 			var again interruption
 			return fault.KindOf(f.err) == fault.Cancelled || errors.As(f.err, &again)
 		})
-		stopped := fault.New(fault.Cancelled, "", i).Hint("run the same command again; it continues where it stopped")
+		stopped := fault.New(fault.Cancelled, "", i).Hint("run the same command again; fetch, pack and publish go on where they stopped")
 		return outcome{code: i.code(), failures: append([]failure{{err: stopped}}, all...)}
 	}
 	errs := make([]error, len(all))
@@ -100,12 +126,12 @@ func (s *Session) judge(ctx context.Context, err error) outcome {
 	return outcome{code: ExitCode(errors.Join(errs...)), failures: all}
 }
 
-// print writes a line for each failure, and each advice once.
+// print writes a line for each failure, and each explanation and advice once.
 func (s *Session) print(o outcome) {
 	shown := o.failures[:min(listed, len(o.failures))]
 	if s.flags.LogFormat == "json" {
 		for _, f := range shown {
-			s.Log.Error(f.String(), "kind", f.kind(), "hint", f.hint())
+			s.Log.Error(f.String(), f.attrs()...)
 		}
 	} else {
 		s.printText(shown)
@@ -119,18 +145,40 @@ func (s *Session) print(o outcome) {
 	}
 }
 
-// printText writes hints past the log, whose level could hide them.
+// attrs are what a program reads beside the message.
+func (f failure) attrs() []any {
+	attrs := []any{"kind", f.kind(), "hint", f.hint()}
+	if name := f.causeName(); name != "" {
+		attrs = append(attrs, "cause", name, "likely", f.likely(), "advice", f.advice())
+	}
+	return attrs
+}
+
+// printText writes what explains and advises past the log, whose level could
+// hide it: what is likely first, then what to do, beginning with what is said of
+// this very case.
 func (s *Session) printText(failures []failure) {
-	var hints []string
+	var likely, hints []string
 	for _, f := range failures {
 		s.Log.Error(f.String())
-		if hint := f.hint(); hint != "" && !slices.Contains(hints, hint) {
+		likely = append(likely, f.likely()...)
+		if hint := f.hint(); hint != "" {
 			hints = append(hints, hint)
 		}
 	}
-	for _, hint := range hints {
-		// Nobody can be told of a stderr that is gone.
-		_, _ = fmt.Fprintf(s.display, "%s: hint: %s\n", s.cmd.program(), hint)
+	for _, f := range failures {
+		hints = append(hints, f.advice()...)
+	}
+	s.printOnce("likely", likely)
+	s.printOnce("hint", hints)
+}
+
+func (s *Session) printOnce(label string, lines []string) {
+	for i, line := range lines {
+		if !slices.Contains(lines[:i], line) {
+			// Nobody can be told of a stderr that is gone.
+			_, _ = fmt.Fprintf(s.display, "%s: %s: %s\n", s.cmd.program(), label, line)
+		}
 	}
 }
 
@@ -161,5 +209,8 @@ func (s *Session) writeReport(o outcome) error {
 }
 
 func (f failure) reportItem() contract.ReportItem {
-	return contract.ReportItem{Item: f.item, Kind: f.kind(), Cause: printable(f.err.Error()), Hint: f.hint()}
+	return contract.ReportItem{
+		Item: f.item, Kind: f.kind(), Cause: printable(f.err.Error()), Hint: f.hint(),
+		CauseName: f.causeName(), Likely: f.likely(), Advice: f.advice(),
+	}
 }

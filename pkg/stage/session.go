@@ -3,9 +3,11 @@ package stage
 import (
 	"log/slog"
 	"sync"
+	"time"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/progress"
+	"ferry/pkg/summary"
 )
 
 // Session is what a running command is given. It is safe for concurrent use.
@@ -16,6 +18,9 @@ type Session struct {
 	Progress progress.Tracker
 	// Getenv reads the environment.
 	Getenv func(string) string
+	// Summary is what --summary shows at the end. The command fills it as it
+	// learns more, before Run returns; the harness adds how the run ended.
+	Summary summary.Summary
 	// Verb is the subcommand, "" for a command without any.
 	Verb string
 
@@ -23,6 +28,7 @@ type Session struct {
 	cmd     Command
 	flags   commonFlags
 	display *progress.Display
+	began   time.Time
 
 	mu       sync.Mutex // guards what follows
 	inputs   []contract.Input
@@ -44,7 +50,8 @@ func newSession(env Env, cmd Command, flags commonFlags, verb string) *Session {
 		Progress: display,
 		Getenv:   env.Getenv,
 		Verb:     verb,
-		env:      env, cmd: cmd, flags: flags, display: display,
+		Summary:  summary.Summary{Title: cmd.program()},
+		env:      env, cmd: cmd, flags: flags, display: display, began: env.now(),
 		counters: map[string]int64{},
 	}
 }

@@ -180,12 +180,21 @@ func TestOutputFile(t *testing.T) {
 // Every kind of error has its exit status, and its two lines on stderr.
 func TestExitCodes(t *testing.T) {
 	hinted := fault.Newf(fault.Denied, "r.example/a", "no\x1b[2J\nentry").Hint("log in")
+	cause := fault.NewCause("moon", []string{"the moon is full", "a cloud"}, []string{"wait a night", "log in"})
+	explained := fault.New(fault.Transient, "r", nil).Because(cause)
 	tests := []struct {
 		name   string
 		err    error
 		code   int
 		stderr string
 	}{
+		{"S2.6, a cause is explained below the errors, each line once", errors.Join(fault.About("a", explained), fault.New(fault.Denied, "b", explained).Hint("log in")), 77,
+			"ferry-select: error: a: r: transient\n" +
+				"ferry-select: error: b: r: transient\n" +
+				"ferry-select: likely: the moon is full\n" +
+				"ferry-select: likely: a cloud\n" +
+				"ferry-select: hint: log in\n" +
+				"ferry-select: hint: wait a night\n"},
 		{"unclassified", errors.New("odd"), 1, "ferry-select: error: odd\n"},
 		{"policy", fault.New(fault.Policy, "stable", nil), 3, "ferry-select: error: stable: policy\n"},
 		{"usage", fault.New(fault.Usage, "--x", nil), 64, "ferry-select: error: --x: usage\n"},
@@ -450,7 +459,7 @@ func TestSignalAmongFailures(t *testing.T) {
 	expect(t, got, 143)
 	want := "ferry-select: error: stopped by signal: terminated\n" +
 		"ferry-select: error: r.example: denied\n" +
-		"ferry-select: hint: run the same command again; it continues where it stopped\n"
+		"ferry-select: hint: run the same command again; fetch, pack and publish go on where they stopped\n"
 	if diff := cmp.Diff(want, got.stderr); diff != "" {
 		t.Error(diff)
 	}
@@ -492,6 +501,12 @@ func TestReport(t *testing.T) {
 				{Item: "x:1", Kind: "denied", Cause: "x:1: r.example: 401", Hint: "log in"},
 				{Item: "x:2", Kind: "unclassified", Cause: "x:2: odd"},
 			},
+		}},
+		{"S2.6, with its cause", nil, func(context.Context, *Session) error {
+			return fmt.Errorf("doing it: %w", fault.New(fault.Transient, "r", nil).Because(fault.NewCause("moon", []string{"it is full"}, []string{"wait"})))
+		}, contract.ReportSpec{
+			Stage: "select", ExitCode: 75, Error: "doing it: r: transient",
+			Items: []contract.ReportItem{{Item: "r", Kind: "transient", Cause: "doing it: r: transient", CauseName: "moon", Likely: []string{"it is full"}, Advice: []string{"wait"}}},
 		}},
 		{"broken pipe", failingWriter{}, nil, contract.ReportSpec{
 			Stage: "select", ExitCode: 74, Error: "standard output: broken pipe", Hint: brokenPipeHint,
@@ -581,6 +596,12 @@ func TestJSONLog(t *testing.T) {
 	if strings.Contains(got.stderr, "hidden") {
 		t.Error("--log-level is not heeded")
 	}
+	// S2.6: a program is told the name of the cause.
+	c.extra = func(context.Context, *Session) error {
+		return fault.New(fault.Local, "x", nil).Because(fault.NewCause("moon", []string{"it is full"}, []string{"wait"}))
+	}
+	expect(t, runIn(t.Context(), c.command(), Env{}, catalog(t, "a.example/b"), "--log-format=json"), 74,
+		`"kind":"local disk","hint":"","cause":"moon","likely":["it is full"],"advice":["wait"]}`)
 }
 
 func TestTextLog(t *testing.T) {

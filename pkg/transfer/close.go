@@ -42,8 +42,14 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 		// The bytes read for links are not part of any total yet.
 		receiver:  receiver{source: c.Source, store: c.Store, retry: c.Retry, log: c.Log, progress: progress.None()},
 		crew:      crew,
+		locked:    map[string]oci.Digest{},
 		manifests: map[oci.Digest]contract.Manifest{},
 		blobs:     map[oci.Digest]contract.Blob{},
+	}
+	for _, im := range sel.Images {
+		if im.Digest != "" {
+			k.locked[im.Source] = im.Digest
+		}
 	}
 	for _, im := range sel.Images {
 		k.want(wanted{SelectedImage: im})
@@ -72,10 +78,12 @@ type found struct {
 // closing is the state of one Close.
 type closing struct {
 	receiver
-	crew *crew
+	crew   *crew
+	locked map[string]oci.Digest // what references stand for, as the Selection says
 
 	resolved memo[string, oci.Digest]
 	loaded   memo[loadKey, *oci.Manifest]
+	parsed   settled[oci.Digest, parsedManifest]
 	files    memo[filesKey, map[string][]byte]
 
 	mu        sync.Mutex
@@ -88,6 +96,11 @@ type closing struct {
 type loadKey struct {
 	repo   oci.Repository
 	digest oci.Digest
+}
+
+type parsedManifest struct {
+	desc oci.Descriptor
+	*oci.Manifest
 }
 
 // want starts an image. What it leads to is started in turn.
@@ -129,8 +142,14 @@ func (k *closing) absent(w wanted, err error) error {
 }
 
 // find resolves ref once, however many ask for it, and loads its manifest: a
-// tag that moves during the run is what it was at first (N21).
+// tag that moves during the run is what it was at first (N21). One that the
+// Selection has locked is not asked for at all: what it stood for was read, and
+// something was decided by that.
 func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci.Manifest, error) {
+	if digest, ok := k.locked[ref.String()]; ok {
+		m, err := k.load(ctx, ref.Repository, digest)
+		return digest, m, outdated(ref, digest, err)
+	}
 	digest, err := k.resolved.get(ref.String(), func() (oci.Digest, error) {
 		if ref.Digest != "" {
 			return ref.Digest, nil
@@ -155,23 +174,45 @@ func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci
 	return digest, m, err
 }
 
-// load reads the manifest once per repository. That the store has it does not
-// tell that this repository does, but its content is what matters.
+// outdated turns the absence of a locked image into an error that nothing
+// excuses: it was there, and the Selection relies on what it said.
+func outdated(ref oci.Reference, digest oci.Digest, err error) error {
+	if fault.KindOf(err) != fault.NotFound {
+		return err
+	}
+	return fault.Newf(fault.Protocol, ref.String(), "when it was read it was %s, which the source has no longer: %v", digest, err).
+		Hint("the Catalog is out of date; run discover and select again, and then the same command")
+}
+
+// load reads the manifest once, in the first repository that has it. That the
+// store, or another repository, has it does not tell that this one does, but its
+// content is what matters.
 func (k *closing) load(ctx context.Context, repo oci.Repository, digest oci.Digest) (*oci.Manifest, error) {
 	return k.loaded.get(loadKey{repo, digest}, func() (*oci.Manifest, error) {
-		var m *oci.Manifest
-		err := k.crew.slot(func() error {
-			desc, body, err := k.manifest(ctx, repo, digest)
-			if err != nil {
+		p, err := k.parsed.get(digest, func() (p parsedManifest, err error) {
+			err = k.crew.slot(func() error {
+				p, err = k.parse(ctx, repo, digest)
 				return err
-			}
-			if m, err = oci.ParseManifest(desc.MediaType, body); err != nil {
-				return fault.New(fault.Protocol, repo.WithDigest(digest).String(), err)
-			}
-			return k.note(repo, desc, m)
+			})
+			return p, err
 		})
-		return m, err
+		if err != nil {
+			return nil, err
+		}
+		return p.Manifest, k.note(repo, p.desc, p.Manifest)
 	})
+}
+
+func (k *closing) parse(ctx context.Context, repo oci.Repository, digest oci.Digest) (parsedManifest, error) {
+	desc, body, err := k.manifest(ctx, repo, digest)
+	if err != nil {
+		return parsedManifest{}, err
+	}
+	m, err := oci.ParseManifest(desc.MediaType, body)
+	if err != nil {
+		return parsedManifest{}, fault.New(fault.Protocol, repo.WithDigest(digest).String(), err)
+	}
+	return parsedManifest{desc, m}, nil
 }
 
 // require makes sure that everything below a carried manifest is known.
@@ -227,6 +268,7 @@ func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, erro
 		Source:    sel.Source,
 		Archives:  slices.Clone(sel.Archives),
 		Discovery: slices.Clone(sel.Discovery),
+		Overview:  sel.Overview,
 	}
 	for d := range k.blobs {
 		if m, both := k.manifests[d]; both {
@@ -241,6 +283,7 @@ func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, erro
 	k.addNeeded(&c)
 	c.Skipped = skippedOnce(k.skipped, c.Images)
 	c.PruneEmpty()
+	c.UpdateOverview()
 	c.Normalize()
 	if err := c.Validate(); err != nil {
 		return contract.Contents{}, fmt.Errorf("closing the selection: %w", err)

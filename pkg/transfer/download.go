@@ -119,7 +119,7 @@ func (d *Downloader) checkSpace(need int64) error {
 	if !known || free >= need {
 		return nil
 	}
-	return fault.Newf(fault.Local, "store", "%d bytes are still to be downloaded, but only %d are free", need, free).
+	return fault.Newf(fault.Local, "store", "%d bytes are still to be downloaded, but only %d are free", need, free).Because(fault.DiskFull).
 		Hint("free some space, or choose another disk with --store; what is already in the store is kept")
 }
 

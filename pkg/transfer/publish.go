@@ -35,10 +35,13 @@ type Publisher struct {
 	// all that is below it. Else every blob and child is asked for, and what a
 	// target has lost is sent again.
 	TrustTags bool
-	Parallel  int // requests at a time, at least 1
-	Retry     Retry
-	Log       *slog.Logger
-	Progress  progress.Tracker
+	// BypassAccessCheck goes on after a failed access check, with a warning:
+	// for registries that refuse an upload without content (S7.3.2).
+	BypassAccessCheck bool
+	Parallel          int // requests at a time, at least 1
+	Retry             Retry
+	Log               *slog.Logger
+	Progress          progress.Tracker
 }
 
 // Prefix maps the repositories at and below From to To: with modules to
@@ -68,7 +71,8 @@ type Published struct {
 
 // tagTask is one tag to stand at the target.
 type tagTask struct {
-	ref       oci.Reference // repository and tag at the target
+	ref       oci.Reference  // repository and tag at the target
+	root      oci.Repository // the Root, or the To of an absolute prefix
 	digest    oci.Digest
 	phase     int
 	discovery bool
@@ -79,6 +83,8 @@ type publishing struct {
 	*Publisher
 	graph   contract.Graph
 	content placeholderContent
+	roots   map[oci.Repository]oci.Repository // the root of each repository
+	access  memo[oci.Repository, struct{}]    // the access check of each root
 
 	mu      sync.Mutex
 	figures Published
@@ -99,6 +105,10 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	if err != nil {
 		return contract.ReceiptSpec{}, Published{}, err
 	}
+	run.roots = map[oci.Repository]oci.Repository{}
+	for _, t := range tasks {
+		run.roots[t.ref.Repository] = t.root
+	}
 	p.Progress.Phase("comparing tags")
 	assumed := p.assumed(c)
 	if err := run.expect(ctx, assumed); err != nil {
@@ -108,6 +118,9 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	p.Progress.AddImages(int64(len(assumed)))
 	missing, err := run.missing(ctx, tasks)
 	if err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	if err := run.checkAccess(ctx, missing); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.AddImages(int64(len(tasks) - len(missing)))
@@ -126,7 +139,7 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	}
 	p.Progress.Phase("reading back")
 	receipt, err := run.readBack(ctx, append(tasks, assumed...))
-	receipt.Skipped = c.Skipped
+	receipt.Skipped, receipt.Overview = c.Skipped, c.Overview
 	return receipt, run.figures, err
 }
 
@@ -136,7 +149,7 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 	var tasks []tagTask
 	owner := map[string]oci.Digest{}
 	add := func(path, tag string, digest oci.Digest, phase int, discovery bool) error {
-		repo := p.repository(path)
+		repo, root := p.repository(path)
 		if _, err := oci.ParseRepository(repo.String()); err != nil {
 			return fault.New(fault.Usage, path+":"+tag, err).Hint("choose another target path; every repository of the bundle must have a valid name below it")
 		}
@@ -145,7 +158,7 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 			return fault.Newf(fault.Usage, ref.String(), "two images would land here").Hint("choose another prefix mapping")
 		}
 		owner[ref.String()] = digest
-		tasks = append(tasks, tagTask{ref, digest, phase, discovery})
+		tasks = append(tasks, tagTask{ref, root, digest, phase, discovery})
 		return nil
 	}
 	for _, im := range c.Images {
@@ -165,7 +178,8 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 func (p *Publisher) assumed(c *contract.Contents) []tagTask {
 	var tasks []tagTask
 	for _, a := range c.Assumed {
-		tasks = append(tasks, tagTask{ref: p.repository(a.Path).WithTag(a.Tag), digest: a.Digest})
+		repo, root := p.repository(a.Path)
+		tasks = append(tasks, tagTask{ref: repo.WithTag(a.Tag), root: root, digest: a.Digest})
 	}
 	return tasks
 }
@@ -185,18 +199,18 @@ func (p *publishing) expect(ctx context.Context, assumed []tagTask) error {
 	return errors.Join(errs...)
 }
 
-// repository is where path lands at the target.
-func (p *Publisher) repository(path string) oci.Repository {
+// repository is where path lands at the target, and below which root.
+func (p *Publisher) repository(path string) (repo, root oci.Repository) {
 	for _, prefix := range p.Prefixes {
 		to, ok := prefix.apply(path)
 		switch {
 		case ok && prefix.Absolute:
-			return oci.Repository{Host: p.Root.Host, Path: to}
+			return oci.Repository{Host: p.Root.Host, Path: to}, oci.Repository{Host: p.Root.Host, Path: strings.Trim(prefix.To, "/")}
 		case ok:
-			return p.Root.Join(to)
+			return p.Root.Join(to), p.Root
 		}
 	}
-	return p.Root.Join(path)
+	return p.Root.Join(path), p.Root
 }
 
 func (p *publishing) newCrew(ctx context.Context) *crew { return newCrew(ctx, p.Parallel) }
@@ -315,6 +329,11 @@ func (p *publishing) place(ctx context.Context, desc oci.Descriptor, repo oci.Re
 	})
 	if err != nil {
 		return err
+	}
+	if !there {
+		if err := p.writable(ctx, repo); err != nil {
+			return err
+		}
 	}
 	if !there && from != nil {
 		if there, err = p.mount(ctx, desc, repo, *from); err != nil {
@@ -462,6 +481,9 @@ func (p *publishing) tags(ctx context.Context, tasks []tagTask) error {
 // miss it (half-deleted, or eventually consistent: Q16); then the blobs are sent
 // once more, without asking.
 func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Digest) error {
+	if err := p.writable(ctx, ref.Repository); err != nil {
+		return err
+	}
 	body, err := readSmall(p.content, digest)
 	if err != nil {
 		return err

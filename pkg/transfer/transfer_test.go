@@ -194,7 +194,7 @@ func TestCloseIsDeterministic(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := contract.Encode(contract.New("test", nil, contract.PlanSpec{Contents: c}))
+		text, err := contract.Encode(contract.New("test", nil, contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreLayout, Path: "/store"}, Contents: c}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -524,8 +524,19 @@ func TestPublisherRepository(t *testing.T) {
 		"cli/plugins/p": "tools/plugins/p",
 		"modules/m":     "mirror/ee/my/mods/m",
 	} {
-		if got := p.repository(path).String(); got != "registry.example:5000/"+want {
+		got, root := p.repository(path)
+		if got.String() != "registry.example:5000/"+want {
 			t.Errorf("%q lands in %s, want %s", path, got, want)
+		}
+		wantRoot := "mirror/ee"
+		switch {
+		case strings.HasPrefix(want, "mirror/installer"):
+			wantRoot = "mirror/installer"
+		case strings.HasPrefix(want, "tools"):
+			wantRoot = "tools"
+		}
+		if root.Path != wantRoot {
+			t.Errorf("%q has the root %s, want %s", path, root.Path, wantRoot)
 		}
 	}
 }
@@ -693,6 +704,13 @@ func TestCloseSkipsWhatNeedsASkipped(t *testing.T) {
 			image(b.ref("m/release", "stable"), "m/release", "stable", "m:v1", false),
 			image(b.ref("m/release", "beta"), "m/release", "beta", "m:v2", false),
 		},
+		Overview: contract.Overview{
+			Components: []contract.Component{{Name: "Modules", State: contract.ComponentWanted}},
+			Members: []contract.Member{{
+				Component: "Modules", Name: "m", Archive: "images", Path: "m", Versions: []string{"v2", "v1"},
+				Channels: []string{"beta", "stable"}, ChannelPath: "m/release",
+			}},
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -702,6 +720,14 @@ func TestCloseSkipsWhatNeedsASkipped(t *testing.T) {
 	}
 	if len(c.Skipped) != 2 {
 		t.Errorf("skipped %v, want the version and its channel", c.Skipped)
+	}
+	// The overview says what was found (S2.7).
+	m := c.Overview.Members[0]
+	if diff := cmp.Diff([][]string{{"v2"}, {"beta"}}, [][]string{m.Versions, m.Channels}); diff != "" {
+		t.Errorf("versions and channels of the overview (-want +got):\n%s", diff)
+	}
+	if got := c.Overview.Components[0]; got.Images != 2 || got.Bytes == 0 {
+		t.Errorf("the overview counts %+v", got)
 	}
 }
 

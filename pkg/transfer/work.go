@@ -179,3 +179,39 @@ func (m *memo[K, V]) get(key K, compute func() (V, error)) (V, error) {
 	e.once.Do(func() { e.value, e.err = compute() })
 	return e.value, e.err
 }
+
+// settled computes a value once per key that succeeds. Who asks at the same time
+// waits; after a failure the next one tries, perhaps in another place.
+type settled[K comparable, V any] struct {
+	mu      sync.Mutex
+	entries map[K]*settledEntry[V]
+}
+
+type settledEntry[V any] struct {
+	mu    sync.Mutex
+	done  bool
+	value V
+}
+
+func (s *settled[K, V]) get(key K, compute func() (V, error)) (V, error) {
+	s.mu.Lock()
+	if s.entries == nil {
+		s.entries = map[K]*settledEntry[V]{}
+	}
+	e, ok := s.entries[key]
+	if !ok {
+		e = &settledEntry[V]{}
+		s.entries[key] = e
+	}
+	s.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.done {
+		return e.value, nil
+	}
+	value, err := compute()
+	if err == nil {
+		e.value, e.done = value, true
+	}
+	return value, err
+}

@@ -22,7 +22,9 @@ type Flags struct {
 	TokenServer   []string      `placeholder:"HOST" help:"Trust HOST to give tokens for the credentials, though it is neither the registry nor in its domain; may be given again." group:"Connection"`
 	Parallel      int           `default:"8" placeholder:"N" help:"Make at most ${default} requests at a time." group:"Connection"`
 	Retries       int           `default:"5" placeholder:"N" help:"Repeat a request that may heal up to ${default} times, and what was given up then twice more; 0 repeats nothing." group:"Connection"`
-	IdleTimeout   time.Duration `default:"60s" placeholder:"DURATION" help:"Give a request up when no byte has moved for so long (default ${default}). There is no limit to the whole." group:"Connection"`
+	IdleTimeout   time.Duration `default:"60s" placeholder:"DURATION" help:"Give a request up when no byte has moved for so long (default ${default}). It is no limit to the whole; see --timeout." group:"Connection"`
+	// Nil where it is not given: then the environment decides.
+	Timeout *time.Duration `placeholder:"DURATION" help:"Give an operation on the registry up after so long, the transfer of its blob included; it is tried again as after any cut. 0 is no limit, the default." group:"Connection"`
 }
 
 // SourceFlags reach the registry that is read from.
@@ -43,10 +45,12 @@ const (
 	sourcePassword = "D8_MIRROR_SOURCE_PASSWORD"
 	licenseToken   = "D8_MIRROR_LICENSE_TOKEN"
 	targetPassword = "D8_MIRROR_REGISTRY_PASSWORD"
+	timeout        = "D8_MIRROR_TIMEOUT"
 )
 
 // environment is heeded by every client.
 var environment = []stage.Variable{
+	{Name: timeout, Help: "The duration of --timeout, such as 30m, where that flag is not given (S2.3). What is no duration is ignored with a warning."},
 	{Name: "DOCKER_CONFIG", Help: "The directory of docker's config.json, whose credentials and helpers are used for hosts that no login is given for. Default ~/.docker."},
 	{Name: "SSL_CERT_FILE, SSL_CERT_DIR", Help: "Certificate authorities to trust instead of the system's."},
 	{Name: "HTTP_PROXY, HTTPS_PROXY, NO_PROXY", Help: "Proxies, as everywhere."},
@@ -108,7 +112,7 @@ func (f Flags) Retry() transfer.Retry {
 func (f Flags) client(s *stage.Session, host string, login wire.Credential) (*wire.Client, error) {
 	opts := wire.Options{
 		PlainHTTP: f.Insecure, SkipTLSVerify: f.TLSSkipVerify, TokenServers: f.TokenServer,
-		Concurrency: f.Parallel, IdleTimeout: f.IdleTimeout, Retries: cmp.Or(f.Retries, -1),
+		Concurrency: f.Parallel, IdleTimeout: f.IdleTimeout, Timeout: f.deadline(s), Retries: cmp.Or(f.Retries, -1),
 		UserAgent: strings.Replace(s.Generator(), " ", "/", 1), Log: s.Log,
 	}
 	switch {
@@ -121,6 +125,24 @@ func (f Flags) client(s *stage.Session, host string, login wire.Credential) (*wi
 		opts.Credentials = map[string]wire.Credential{host: login}
 	}
 	return wire.New(opts)
+}
+
+// deadline is the longest that an operation on a registry may take; 0 or less is
+// no limit (S2.3, S9 row 62).
+func (f Flags) deadline(s *stage.Session) time.Duration {
+	if f.Timeout != nil {
+		return *f.Timeout
+	}
+	text := s.Getenv(timeout)
+	if text == "" {
+		return 0
+	}
+	limit, err := time.ParseDuration(text)
+	if err != nil {
+		s.Log.Warn("the variable is ignored: it holds no duration such as 30m", "variable", timeout, "value", text)
+		return 0
+	}
+	return limit
 }
 
 // secret reads a password from a file or the environment, never from arguments,
@@ -149,12 +171,22 @@ func HostOf(references []string) string {
 	return host
 }
 
-// Repository parses a HOST/PATH argument. A bare host is refused with the
-// user's own address in the example (S7.2.1, Q2, Q3).
+// maxPath is the longest path of a target in bytes, the slash before it counted.
+const maxPath = 255
+
+// Repository parses a HOST/PATH argument. https:// and http:// mean nothing,
+// wherever they stand. A bare host is refused with the user's own address in
+// the example (S7.2.1, Q2, Q3).
 func Repository(what, value string) (oci.Repository, error) {
-	trimmed := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(value, "https://"), "http://"), "/")
-	if trimmed != "" && !strings.Contains(trimmed, "/") {
-		return oci.Repository{}, fault.Newf(fault.Usage, what, "%s is a registry; a path in it is needed", trimmed).Hint("for example %s/deckhouse", trimmed)
+	trimmed := strings.TrimSuffix(strings.NewReplacer("https://", "", "http://", "").Replace(value), "/")
+	host, path, _ := strings.Cut(trimmed, "/")
+	switch {
+	case trimmed == "":
+		return oci.Repository{}, fault.Newf(fault.Usage, what, "%q names no registry", value).Hint("it is HOST/PATH, for example registry.example.com/deckhouse")
+	case path == "":
+		return oci.Repository{}, fault.Newf(fault.Usage, what, "%s is a registry; a path in it is needed", host).Hint("for example %s/deckhouse", host)
+	case len("/"+path) > maxPath:
+		return oci.Repository{}, fault.Newf(fault.Usage, what, "the path has %d characters, and only %d are allowed", len("/"+path), maxPath).Hint("choose a shorter path")
 	}
 	repo, err := oci.ParseRepository(trimmed)
 	if err != nil {

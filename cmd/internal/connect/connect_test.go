@@ -1,9 +1,14 @@
 package connect
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"ferry/pkg/fault"
+	"ferry/pkg/stage"
 )
 
 // Q2, Q3, S7.2.1: what is wrong with a target is said with the user's own
@@ -12,10 +17,16 @@ func TestRepository(t *testing.T) {
 	for _, tc := range []struct{ in, want, hint string }{
 		{"registry.example/deckhouse", "registry.example/deckhouse", ""},
 		{"https://registry.example:5000/deckhouse/ee/", "registry.example:5000/deckhouse/ee", ""},
+		{"http://registry.example/deckhouse", "registry.example/deckhouse", ""},
+		{"http://https://registry.example/http://deckhouse", "registry.example/deckhouse", ""},
+		{"registry.example/d", "registry.example/d", ""}, // 2 characters with the slash
+		{"registry.example/" + strings.Repeat("a", 254), "registry.example/" + strings.Repeat("a", 254), ""},
+		{"registry.example/" + strings.Repeat("a", 255), "", "choose a shorter path"},
 		{"registry.example:5000", "", "for example registry.example:5000/deckhouse"},
 		{"registry.example/", "", "for example registry.example/deckhouse"},
 		{"registry.example/Deckhouse", "", ""},
-		{"", "", ""},
+		{"", "", "it is HOST/PATH, for example registry.example.com/deckhouse"},
+		{"https://", "", "it is HOST/PATH, for example registry.example.com/deckhouse"},
 	} {
 		got, err := Repository("target", tc.in)
 		if tc.want == "" {
@@ -42,6 +53,38 @@ func TestHostOf(t *testing.T) {
 	} {
 		if got := HostOf(tc.references); got != tc.want {
 			t.Errorf("%v: %q, want %q", tc.references, got, tc.want)
+		}
+	}
+}
+
+// S2.3, S9 row 62: 0, negative, unset and unreadable are no limit; the flag goes
+// before the variable.
+func TestDeadline(t *testing.T) {
+	minute, none := time.Minute, time.Duration(0)
+	for _, tc := range []struct {
+		env     string
+		flag    *time.Duration
+		want    time.Duration // negative and 0 both mean no limit
+		warning bool
+	}{
+		{"", nil, 0, false},
+		{"0", nil, 0, false},
+		{"-1h", nil, -time.Hour, false},
+		{"30m", nil, 30 * time.Minute, false},
+		{"30", nil, 0, true},
+		{"soon", nil, 0, true},
+		{"30m", &minute, time.Minute, false},
+		{"30m", &none, 0, false},
+		{"soon", &minute, time.Minute, false},
+	} {
+		var log bytes.Buffer
+		s := &stage.Session{
+			Log:    slog.New(slog.NewTextHandler(&log, nil)),
+			Getenv: func(name string) string { return map[string]string{"D8_MIRROR_TIMEOUT": tc.env}[name] },
+		}
+		got := Flags{Timeout: tc.flag}.deadline(s)
+		if got != tc.want || strings.Contains(log.String(), "D8_MIRROR_TIMEOUT") != tc.warning {
+			t.Errorf("%q and flag %v: %v, want %v; the log says %q", tc.env, tc.flag, got, tc.want, log.String())
 		}
 	}
 }

@@ -23,7 +23,7 @@ type Reader interface {
 // Kinds: fault.Damaged where it is gone, Local, Cancelled.
 func Open(ctx context.Context, loc contract.StoreLocation) (Reader, error) {
 	if loc.Type == contract.StoreArchives {
-		return bundle.Open(loc.Path, loc.Archives)
+		return bundle.Open(loc.Directories())
 	}
 	return store.OpenDir(ctx, loc.Path, store.Shared)
 }

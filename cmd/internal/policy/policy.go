@@ -26,6 +26,8 @@ type Deckhouse struct {
 	ModulesPathSuffix string   `placeholder:"PATH" help:"Where modules are below the source (default modules; / is the source itself)." group:"What to carry (Deckhouse)"`
 	OnlyExtraImages   bool     `help:"Carry nothing of modules and packages but their extra images." group:"What to carry (Deckhouse)"`
 	InstallerTag      string   `placeholder:"TAG" help:"Carry this tag of the installer (default latest, if there is one)." group:"What to carry (Deckhouse)"`
+	IncludePlugin     []string `placeholder:"NAME[@CONSTRAINT]" help:"Carry this plugin of d8 besides those chosen for the platform and the modules; may be given again." group:"What to carry (Deckhouse)"`
+	DeckhouseCLITag   string   `name:"deckhouse-cli-tag" placeholder:"TAG" help:"Carry this release of d8 itself (default the newest, if there is one)." group:"What to carry (Deckhouse)"`
 	ProxyRegistry     bool     `help:"The source lists no tags, as proxies do: ask for versions one by one. Platform, modules and packages must then be named with their versions, or left out." group:"What to carry (Deckhouse)"`
 	ProxyGapPatches   *int     `placeholder:"N" help:"With --proxy-registry: go on over N missing patches in a row (default 3)." group:"What to carry (Deckhouse)"`
 	ProxyGapMinors    *int     `placeholder:"N" help:"With --proxy-registry: go on over N missing minors in a row (default 2). With both 0 the search is d8's." group:"What to carry (Deckhouse)"`
@@ -34,6 +36,8 @@ type Deckhouse struct {
 	NoPackages        bool     `help:"Leave packages out; the lists of their versions stay." group:"What to carry (Deckhouse)"`
 	NoSecurityDB      bool     `name:"no-security-db" help:"Leave the security databases out." group:"What to carry (Deckhouse)"`
 	NoInstaller       bool     `help:"Leave the installer out." group:"What to carry (Deckhouse)"`
+	NoPlugins         bool     `help:"Choose no plugins of d8; those of --include-plugin stay." group:"What to carry (Deckhouse)"`
+	NoDeckhouseCLI    bool     `name:"no-deckhouse-cli" help:"Leave d8 itself out." group:"What to carry (Deckhouse)"`
 	SkipVEXImages     bool     `name:"skip-vex-images" help:"Leave vulnerability attestations (VEX) out." group:"What to carry (Deckhouse)"`
 }
 
@@ -51,6 +55,7 @@ func (f Deckhouse) Read() (deckhouse.Policy, error) {
 		IncludePackages: f.IncludePackage, ExcludePackages: f.ExcludePackage,
 		ModulesPathSuffix: f.ModulesPathSuffix, OnlyExtraImages: f.OnlyExtraImages, InstallerTag: f.InstallerTag,
 		NoPlatform: f.NoPlatform, NoModules: f.NoModules, NoPackages: f.NoPackages, NoSecurityDB: f.NoSecurityDB, NoInstaller: f.NoInstaller,
+		IncludePlugins: f.IncludePlugin, DeckhouseCLITag: f.DeckhouseCLITag, NoPlugins: f.NoPlugins, NoDeckhouseCLI: f.NoDeckhouseCLI,
 		SkipVEX:       f.SkipVEXImages,
 		ProxyRegistry: f.ProxyRegistry, ProxyGapPatches: f.ProxyGapPatches, ProxyGapMinors: f.ProxyGapMinors,
 	}

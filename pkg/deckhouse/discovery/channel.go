@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"sync"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/deckhouse"
@@ -20,63 +21,100 @@ type release struct {
 	Suspend bool   `json:"suspend"`
 }
 
-const versionFile = "version.json"
+// releaseImages reads the images of one repository that say what a release is,
+// each once, for channels and versions often share them. It is safe for
+// concurrent use.
+type releaseImages struct {
+	*explorer
+	repo oci.Repository
+	// further are files wanted besides version.json.
+	further []string
 
-// readChannels reads those channels that repo has. Channels often share an
-// image, which is read once.
-func (e *explorer) readChannels(ctx context.Context, component string, repo oci.Repository) ([]contract.CatalogChannel, error) {
+	knownMu sync.Mutex
+	known   map[oci.Digest]map[string][]byte
+}
+
+// channels reads those channels that the repository has.
+func (r *releaseImages) channels(ctx context.Context, component string) ([]contract.CatalogChannel, error) {
 	var out []contract.CatalogChannel
-	known := map[oci.Digest]release{}
 	for _, name := range deckhouse.Channels() {
-		ref := repo.WithTag(name)
-		desc, body, err := e.src.Manifest(ctx, ref)
+		ref := r.repo.WithTag(name)
+		digest, files, err := r.read(ctx, ref)
 		if errors.Is(err, fault.NotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		r, ok := known[desc.Digest]
+		content, ok := files[deckhouse.VersionFile]
 		if !ok {
-			if r, err = e.readRelease(ctx, ref, desc, body); err != nil {
-				return nil, err
-			}
-			known[desc.Digest] = r
+			return nil, fault.Newf(fault.Protocol, ref.String(), "the channel's image has no %s", deckhouse.VersionFile)
 		}
-		out = append(out, contract.CatalogChannel{Component: component, Name: name, Version: r.Version, Suspended: r.Suspend})
-		e.log.DebugContext(ctx, "channel read", "channel", ref.String(), "version", r.Version)
+		said, err := parseRelease(content)
+		if err != nil {
+			return nil, fault.New(fault.Protocol, ref.String(), err)
+		}
+		out = append(out, contract.CatalogChannel{
+			Component: component, Name: name, Version: said.Version, Suspended: said.Suspend, Digest: digest,
+		})
+		r.log.DebugContext(ctx, "channel read", "channel", ref.String(), "version", said.Version)
 	}
 	return out, nil
 }
 
-func (e *explorer) readRelease(ctx context.Context, ref oci.Reference, desc oci.Descriptor, body []byte) (release, error) {
-	manifest, err := e.imageManifest(ctx, ref, desc, body)
+// read returns what ref stands for, and those of the files that it has.
+func (r *releaseImages) read(ctx context.Context, ref oci.Reference) (oci.Digest, map[string][]byte, error) {
+	desc, body, err := r.src.Manifest(ctx, ref)
 	if err != nil {
-		return release{}, err
+		return "", nil, err
+	}
+	r.knownMu.Lock()
+	files, ok := r.known[desc.Digest]
+	r.knownMu.Unlock()
+	if ok {
+		return desc.Digest, files, nil
+	}
+	files, err = r.find(ctx, ref, desc, body)
+	if err != nil {
+		return "", nil, err
+	}
+	r.knownMu.Lock()
+	defer r.knownMu.Unlock()
+	r.known[desc.Digest] = files
+	return desc.Digest, files, nil
+}
+
+// find reads the files of an image. What keeps a further one from being read must
+// not keep a channel from telling its version.
+func (r *releaseImages) find(ctx context.Context, ref oci.Reference, desc oci.Descriptor, body []byte) (map[string][]byte, error) {
+	manifest, err := r.imageManifest(ctx, ref, desc, body)
+	if err != nil {
+		return nil, err
 	}
 	var layers []imagefs.Layer
 	for _, layer := range manifest.Layers {
 		layers = append(layers, imagefs.Layer{
 			Name: string(layer.Digest),
 			Open: func(ctx context.Context) (io.ReadCloser, error) {
-				blob, _, err := e.src.Blob(ctx, ref.Repository, layer, nil)
+				blob, _, err := r.src.Blob(ctx, ref.Repository, layer, nil)
 				return blob, fault.Part(ref.String(), err)
 			},
 		})
 	}
-	files, err := imagefs.Find(ctx, layers, []string{versionFile})
-	if err != nil {
-		return release{}, err
+	names := append([]string{deckhouse.VersionFile}, r.further...)
+	files, err := imagefs.Find(ctx, layers, names)
+	if len(names) == 1 || !isContent(err) {
+		return files, err
 	}
-	content, ok := files[versionFile]
-	if !ok {
-		return release{}, fault.Newf(fault.Protocol, ref.String(), "the channel's image has no %s", versionFile)
-	}
-	r, err := parseRelease(content)
-	if err != nil {
-		return release{}, fault.New(fault.Protocol, ref.String(), err)
-	}
-	return r, nil
+	r.log.WarnContext(ctx, "some files of a release cannot be read", "release", ref.String(), "cause", err)
+	return imagefs.Find(ctx, layers, names[:1])
+}
+
+// isContent reports whether an error is about what an image holds, and not about
+// how it was asked for.
+func isContent(err error) bool {
+	kind := fault.KindOf(err)
+	return kind == fault.Protocol || kind == fault.Unsupported
 }
 
 // imageManifest descends from an index to its first image: what a channel says
@@ -105,10 +143,10 @@ func (e *explorer) imageManifest(ctx context.Context, ref oci.Reference, desc oc
 func parseRelease(content []byte) (release, error) {
 	var r release
 	if err := json.Unmarshal(content, &r); err != nil {
-		return release{}, fault.Newf(fault.Protocol, versionFile, "is not what a release says: %w", err)
+		return release{}, fault.Newf(fault.Protocol, deckhouse.VersionFile, "is not what a release says: %w", err)
 	}
 	if !oci.ValidTag(r.Version) {
-		return release{}, fault.Newf(fault.Protocol, versionFile, "its version %q cannot be a tag", r.Version)
+		return release{}, fault.Newf(fault.Protocol, deckhouse.VersionFile, "its version %q cannot be a tag", r.Version)
 	}
 	return r, nil
 }

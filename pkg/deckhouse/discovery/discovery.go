@@ -46,9 +46,10 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 	}
 	e := &explorer{
 		src: src, scope: scope, layout: scope.Layout(),
-		log:   cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
-		rows:  map[string]contract.CatalogRepository{},
-		turns: make(chan struct{}, cmp.Or(opts.Parallel, 8)),
+		log:      cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
+		parallel: cmp.Or(opts.Parallel, 8),
+		rows:     map[string]contract.CatalogRepository{},
+		turns:    make(chan struct{}, cmp.Or(opts.Parallel, 8)),
 	}
 	names := map[deckhouse.Family][]string{}
 	for _, f := range deckhouse.Families() {
@@ -59,10 +60,12 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(cap(e.turns))
+	group.SetLimit(e.parallel)
 	if scope.Platform() {
 		group.Go(func() error { return e.platform(ctx) })
 	}
+	group.Go(func() error { return e.cli(ctx) })
+	group.Go(func() error { return e.plugins(ctx, names[deckhouse.Modules]) })
 	for _, f := range deckhouse.Families() {
 		for _, name := range names[f] {
 			group.Go(func() error { return e.addOn(ctx, f, name) })
@@ -76,21 +79,39 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 
 // explorer collects a Catalog. Its methods are safe for concurrent use.
 type explorer struct {
-	src    registry.Source
-	scope  deckhouse.Scope
-	layout deckhouse.Layout
-	log    *slog.Logger
-	turns  chan struct{} // a place for each request that asks for one tag (S4)
+	src      registry.Source
+	scope    deckhouse.Scope
+	layout   deckhouse.Layout
+	log      *slog.Logger
+	parallel int
+	turns    chan struct{} // a place for each request that asks for one tag (S4)
 
-	mu       sync.Mutex
-	rows     map[string]contract.CatalogRepository // by repository
-	channels []contract.CatalogChannel
+	mu        sync.Mutex
+	rows      map[string]contract.CatalogRepository // by repository
+	channels  []contract.CatalogChannel
+	contracts []contract.CatalogContract
+	files     []contract.CatalogFile
+}
+
+// each calls work for 0 to n-1, some at a time, until one fails.
+func (e *explorer) each(ctx context.Context, n int, work func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(e.parallel)
+	for i := range n {
+		group.Go(func() error { return work(ctx, i) })
+	}
+	return group.Wait()
+}
+
+// images are those of a repository that say what a release is.
+func (e *explorer) images(repo oci.Repository, further ...string) *releaseImages {
+	return &releaseImages{explorer: e, repo: repo, further: further, known: map[oci.Digest]map[string][]byte{}}
 }
 
 func (e *explorer) catalog() contract.CatalogSpec {
 	spec := contract.CatalogSpec{
 		Vendor: deckhouse.Vendor, Source: e.layout.Edition.String(), Edition: e.layout.Name,
-		Channels: e.channels,
+		Channels: e.channels, Contracts: e.contracts, Files: e.files,
 	}
 	for _, row := range e.rows {
 		spec.Repositories = append(spec.Repositories, row)
@@ -99,10 +120,12 @@ func (e *explorer) catalog() contract.CatalogSpec {
 	return spec
 }
 
-// platform looks at the release channels, and for what is pinned.
+// platform looks at the release channels, at what the selected releases say of
+// themselves, and for what is pinned.
 func (e *explorer) platform(ctx context.Context) error {
 	releases := e.layout.ReleaseChannel()
-	channels, err := e.readChannels(ctx, deckhouse.ComponentPlatform, releases)
+	images := e.images(releases, deckhouse.ReleaseFiles()...)
+	channels, err := images.channels(ctx, deckhouse.ComponentPlatform)
 	if err != nil {
 		return err
 	}
@@ -121,6 +144,9 @@ func (e *explorer) platform(ctx context.Context) error {
 		}
 	}
 	e.add(releases, row, channels)
+	if err := e.releases(ctx, images, row, channels); err != nil {
+		return err
+	}
 	return e.pinned(ctx)
 }
 
@@ -132,19 +158,26 @@ func (e *explorer) pinned(ctx context.Context) error {
 		return nil
 	}
 	row := contract.CatalogRepository{Component: deckhouse.ComponentPlatform, Role: deckhouse.RoleMain}
-	for _, tag := range candidates {
-		_, err := e.src.Resolve(ctx, e.layout.Edition.WithTag(tag))
-		if errors.Is(err, fault.NotFound) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		row.Tags = []string{tag}
-		break
+	var err error
+	if row.Tags, err = e.find(ctx, e.layout.Edition, candidates); err != nil {
+		return err
 	}
 	e.add(e.layout.Edition, row, nil)
 	return nil
+}
+
+// find returns the first of the candidates that is a tag of repo, alone, or none.
+func (e *explorer) find(ctx context.Context, repo oci.Repository, candidates []string) ([]string, error) {
+	for _, tag := range candidates {
+		_, err := e.src.Resolve(ctx, repo.WithTag(tag))
+		if err == nil {
+			return []string{tag}, nil
+		}
+		if !errors.Is(err, fault.NotFound) {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
 // catalogue returns the add-ons of a family.
@@ -200,7 +233,7 @@ func (e *explorer) listsTags(ctx context.Context) (bool, error) {
 
 func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) error {
 	look := e.scope.Look(f, name)
-	channels, err := e.releases(ctx, f, name, look)
+	channels, err := e.addOnReleases(ctx, f, name, look)
 	if err != nil {
 		return addOnHint(f, name, err)
 	}
@@ -218,9 +251,9 @@ func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) e
 	return nil
 }
 
-// releases looks into the release repository of an add-on. Where its list is
+// addOnReleases looks into the release repository of an add-on. Where its list is
 // wanted and not found, the channels tell whether there is such a repository.
-func (e *explorer) releases(ctx context.Context, f deckhouse.Family, name string, look deckhouse.Look) ([]contract.CatalogChannel, error) {
+func (e *explorer) addOnReleases(ctx context.Context, f deckhouse.Family, name string, look deckhouse.Look) ([]contract.CatalogChannel, error) {
 	if !look.Channels && !look.Releases {
 		return nil, nil
 	}
@@ -234,7 +267,7 @@ func (e *explorer) releases(ctx context.Context, f deckhouse.Family, name string
 	}
 	var channels []contract.CatalogChannel
 	if look.Channels || !row.Listed {
-		if channels, err = e.readChannels(ctx, row.Component, repo); err != nil {
+		if channels, err = e.images(repo).channels(ctx, row.Component); err != nil {
 			return nil, err
 		}
 		row.Listed = row.Listed || look.Releases && len(channels) == 0
@@ -255,7 +288,12 @@ func addOnHint(f deckhouse.Family, name string, err error) error {
 // tags lists a repository. A 404 or an empty list says that there is no such
 // repository, or, of a proxy, that it has no list; the caller knows which by what
 // else it found there.
+//
+// With --proxy-registry no list is asked for: a refused one must stop nothing.
 func (e *explorer) tags(ctx context.Context, repo oci.Repository) (tags []string, listed bool, err error) {
+	if _, proxy := e.scope.Proxy(); proxy {
+		return nil, false, nil
+	}
 	tags, err = e.src.Tags(ctx, repo)
 	switch {
 	case errors.Is(err, fault.NotFound):
@@ -291,4 +329,10 @@ func (e *explorer) add(repo oci.Repository, row contract.CatalogRepository, chan
 	row.Tags = slices.Compact(row.Tags)
 	e.rows[row.Repository] = row
 	e.channels = append(e.channels, channels...)
+}
+
+func (e *explorer) addContract(c contract.CatalogContract) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.contracts = append(e.contracts, c)
 }

@@ -94,7 +94,8 @@ func edition(t *testing.T) *source {
 	for _, name := range []string{"beta", "early-access", "stable", "rock-solid"} {
 		s.channel(t, "/release-channel", name, `{"version":"v1.70.0"}`)
 	}
-	s.tag("/release-channel", "v1.70.0", "v1.71.0", "v1.72.10")
+	s.tag("/release-channel", "v1.70.0", "v1.72.10")
+	s.channel(t, "/release-channel", "v1.71.0", `{"version":"v1.71.0"}`)
 	s.tag("", "v1.70.0", "pr12345")
 	s.tag("/modules", "console", "announced-only")
 	s.channel(t, "/modules/console/release", "stable", `{"version":"1.43.5","suspend":true}`)
@@ -104,13 +105,17 @@ func edition(t *testing.T) *source {
 	s.channel(t, "/packages/redis/version", "stable", `{"version":"v7.0.0"}`)
 	s.tag("/packages/redis/version", "v6.0.0", "v7.0.0")
 	s.tag("/packages/redis", "v7.0.0")
+	s.plugins(t)
 	return s
 }
 
-// view is a catalog in few lines, without host and root.
+// view is what a catalog says of the edition in few lines, without host and root.
 func view(spec contract.CatalogSpec) []string {
 	var out []string
 	for _, r := range spec.Repositories {
+		if !strings.Contains(r.Repository, root) {
+			continue // beside the edition: see viewCLI
+		}
 		listed := ""
 		if r.Listed {
 			listed = " (listed)"
@@ -234,7 +239,7 @@ func TestDiscoverOddSources(t *testing.T) {
 	if spec, err = cse.discover(t, deckhouse.Policy{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := deckhouse.Select(spec, deckhouse.Policy{}); err != nil {
+	if _, _, err := deckhouse.Select(spec, deckhouse.Policy{}); err != nil { // nor plugins, nor d8
 		t.Errorf("a source with lts alone is not selectable: %v", err)
 	}
 }
@@ -265,35 +270,39 @@ func TestDiscoverModulesInTheRoot(t *testing.T) {
 // Whatever fails in whichever request, it is never taken for an absence
 // (S5.2, S9 rows 67 and 68).
 func TestDiscoverFailures(t *testing.T) {
-	policy := deckhouse.Policy{DeckhouseTag: "1.70.0"}
-	clean := edition(t)
-	if _, err := clean.discover(t, policy); err != nil {
-		t.Fatal(err)
-	}
-	var requests []registrytest.Request
-	seen := map[string]bool{}
-	for _, r := range clean.Requests() {
-		key := fmt.Sprint(r.Method, r.Kind, r.Repository, r.Reference)
-		if r.Kind != registrytest.KindPing && !seen[key] {
-			seen[key] = true
-			requests = append(requests, r)
+	for _, policy := range []deckhouse.Policy{{DeckhouseTag: "1.70.0"}, {NoModules: true}} {
+		clean := edition(t)
+		if _, err := clean.discover(t, policy); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if len(requests) < 20 {
-		t.Fatalf("only %d requests to spoil", len(requests))
-	}
-	for _, r := range requests {
-		for kind, f := range map[*fault.Kind]registrytest.Fault{
-			fault.Denied:      {Status: http.StatusForbidden},
-			fault.RateLimited: {Status: http.StatusTooManyRequests},
-			fault.Transient:   {Status: http.StatusBadGateway},
-		} {
-			s := edition(t)
-			// Whatever the verb: a refused HEAD is asked again by GET.
-			f.Kind, f.Repository, f.Reference, f.Times = r.Kind, r.Repository, r.Reference, registrytest.Always
-			s.Inject(f)
-			if _, err := s.discover(t, policy); fault.KindOf(err) != kind {
-				t.Errorf("%s %s answered %d: got %v (%v), want %v", r.Method, r.Path, f.Status, err, fault.KindOf(err), kind)
+		var requests []registrytest.Request
+		seen := map[string]bool{}
+		for _, r := range clean.Requests() {
+			key := fmt.Sprint(r.Method, r.Kind, r.Repository, r.Reference)
+			if r.Kind != registrytest.KindPing && !seen[key] {
+				seen[key] = true
+				requests = append(requests, r)
+			}
+		}
+		if len(requests) < 20 {
+			t.Fatalf("only %d requests to spoil", len(requests))
+		}
+		for _, r := range requests {
+			for kind, f := range map[*fault.Kind]registrytest.Fault{
+				fault.Denied:      {Status: http.StatusForbidden},
+				fault.RateLimited: {Status: http.StatusTooManyRequests},
+				fault.Transient:   {Status: http.StatusBadGateway},
+			} {
+				s := edition(t)
+				// Whatever the verb: a refused HEAD is asked again by GET.
+				f.Kind, f.Repository, f.Reference, f.Times = r.Kind, r.Repository, r.Reference, registrytest.Always
+				s.Inject(f)
+				if kind == fault.Denied && r.Kind == registrytest.KindTags && strings.HasPrefix(r.Repository, "deckhouse/deckhouse-cli") {
+					kind = nil // a licence without plugins is none of the edition's business (S5.10.2)
+				}
+				if _, err := s.discover(t, policy); fault.KindOf(err) != kind {
+					t.Errorf("%s %s answered %d: got %v (%v), want %v", r.Method, r.Path, f.Status, err, fault.KindOf(err), kind)
+				}
 			}
 		}
 	}
@@ -447,8 +456,8 @@ func TestNoTagListIsNoEmptyList(t *testing.T) {
 			}
 			got := map[string]bool{}
 			for _, r := range spec.Repositories {
-				_, path, _ := strings.Cut(r.Repository, root)
-				if !strings.HasSuffix(path, "/release") { // the list of which nobody needs
+				_, path, ok := strings.Cut(r.Repository, root)
+				if ok && !strings.HasSuffix(path, "/release") { // the list of which nobody needs
 					got[path] = r.Listed
 				}
 			}

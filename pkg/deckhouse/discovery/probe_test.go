@@ -43,7 +43,7 @@ func proxyPolicy() deckhouse.Policy {
 func (s *source) asked(path string) []string {
 	var out []string
 	for _, r := range s.Requests() {
-		if r.Kind == registrytest.KindManifest && r.Repository == root+path && !deckhouse.IsChannel(r.Reference) && !strings.HasPrefix(r.Reference, "sha256:") {
+		if r.Kind == registrytest.KindManifest && r.Method == http.MethodHead && r.Repository == root+path && !deckhouse.IsChannel(r.Reference) {
 			out = append(out, r.Reference)
 		}
 	}
@@ -128,7 +128,7 @@ func TestDiscoverProxyLikeD8(t *testing.T) {
 	}
 	want := []contract.Probe{{Constraint: "^1.64.0", Requests: 5}}
 	for _, r := range spec.Repositories {
-		if r.Role == deckhouse.RoleMain {
+		if strings.HasSuffix(r.Repository, "/modules/m") {
 			if diff := cmp.Diff(want, r.Probed); diff != "" {
 				t.Errorf("probed (-want +got):\n%s", diff)
 			}
@@ -265,5 +265,46 @@ func TestEmptyListIsNoList(t *testing.T) {
 	}
 	if _, _, err := deckhouse.Select(spec, deckhouse.Policy{NoModules: true, IgnoreSuspend: true}); fault.KindOf(err) != fault.Damaged {
 		t.Errorf("it can be selected from: %v", err)
+	}
+}
+
+// S4.1.5: of plugins, exactly the pins are looked for, without a list; what they
+// depend on must be pinned too, and select says which pin is missing.
+func TestDiscoverProxyPlugins(t *testing.T) {
+	s := proxied(t)
+	s.manifest(t, "mgr", "v1.0.0", `{"requirements":{"plugins":{"mandatory":[{"name":"db"}]}}}`)
+	s.manifest(t, "db", "v2.0.0", "")
+	policy := deckhouse.Policy{
+		ProxyRegistry: true, NoPlatform: true, NoModules: true, NoPackages: true, NoDeckhouseCLI: true,
+		IncludePlugins: []string{"mgr@=v1.0.0", "db@=v2.0.0"},
+	}
+	spec, err := s.discover(t, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Count(registrytest.KindTags, ""); n > 0 {
+		t.Errorf("%d tag lists were asked for", n)
+	}
+	selected, _, err := deckhouse.Select(spec, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plugins []string
+	for _, im := range selected.Images {
+		if strings.HasPrefix(im.Archive, "plugin-") {
+			plugins = append(plugins, im.Path+":"+im.Tag)
+		}
+	}
+	if diff := cmp.Diff([]string{"deckhouse-cli/plugins/db:v2.0.0", "deckhouse-cli/plugins/mgr:v1.0.0"}, plugins); diff != "" {
+		t.Errorf("plugins (-want +got):\n%s", diff)
+	}
+
+	policy.IncludePlugins = policy.IncludePlugins[:1]
+	if spec, err = s.discover(t, policy); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = deckhouse.Select(spec, policy)
+	if fault.KindOf(err) != fault.Policy || !strings.Contains(fmt.Sprint(err), "plugin db") || !strings.Contains(fault.HintOf(err), "pinned too") {
+		t.Errorf("without the pin of db: got %v (%s)", err, fault.HintOf(err))
 	}
 }

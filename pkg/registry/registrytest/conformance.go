@@ -23,6 +23,7 @@ func Conformance(t *testing.T, target registry.Target, root oci.Repository) {
 		run  func(*testing.T, registry.Target, oci.Repository)
 	}{
 		{"absent", conformAbsent},
+		{"access", conformAccess},
 		{"image", conformImage},
 		{"mount", conformMount},
 		{"resume", conformResume},
@@ -53,6 +54,20 @@ func conformAbsent(t *testing.T, target registry.Target, repo oci.Repository) {
 	WantKind(t, err, fault.NotFound)
 	if has, err := target.HasBlob(ctx, repo, nothing); has || err != nil {
 		t.Errorf("HasBlob = %t, %v", has, err)
+	}
+}
+
+// conformAccess: asking for access leaves nothing that a reader could see.
+func conformAccess(t *testing.T, target registry.Target, repo oci.Repository) {
+	if err := target.CheckWrite(t.Context(), repo); err != nil {
+		t.Fatalf("CheckWrite: %v", err)
+	}
+	tags, err := target.Tags(t.Context(), repo)
+	if err != nil {
+		WantKind(t, err, fault.NotFound)
+	}
+	if len(tags) > 0 {
+		t.Errorf("the check left the tags %v", tags)
 	}
 }
 

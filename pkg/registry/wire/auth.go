@@ -216,11 +216,11 @@ func (a *authorizer) fetch(ctx context.Context, op *operation, scopes []string) 
 			return "", 0, protocol(op.subject, "the token server %s redirects", req.URL.Host)
 		}
 		refusal := readRefusal(status, body)
-		kind := refusal.kind()
+		kind, cause := refusal.kind(), refusal.cause(op)
 		if kind == fault.NotFound || kind == fault.Unsupported { // of the token, not of the image
-			kind = fault.Protocol
+			kind, cause = fault.Protocol, nil
 		}
-		return "", 0, fault.New(kind, op.subject, fmt.Errorf("token server %s: %w", req.URL.Host, refusal)).
+		return "", 0, fault.New(kind, op.subject, fmt.Errorf("token server %s: %w", req.URL.Host, refusal)).Because(cause).
 			Hint("check the login for %s", op.repo.Host)
 	}
 	var doc struct {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -185,6 +186,8 @@ func (c *Client) MountBlob(ctx context.Context, repo oci.Repository, desc oci.De
 
 // PutBlob implements registry.Target. Every try is a new upload session.
 func (c *Client) PutBlob(ctx context.Context, repo oci.Repository, desc oci.Descriptor, body io.ReadSeeker) error {
+	ctx, stop := withDeadline(ctx, c.opts.Timeout) // of all tries together
+	defer stop()
 	pauses := &operation{retries: c.opts.Retries, backoff: c.opts.Backoff}
 	for {
 		err := c.putBlob(ctx, repo, desc, body)
@@ -195,7 +198,10 @@ func (c *Client) PutBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 		if !ok {
 			return err
 		}
-		if sleep(ctx, pause) != nil {
+		if errors.Is(sleep(ctx, pause), errDeadline) {
+			return deadlineFault(repo.WithDigest(desc.Digest).String())
+		}
+		if ctx.Err() != nil {
 			return fault.New(fault.KindOf(ctx.Err()), repo.WithDigest(desc.Digest).String(), ctx.Err())
 		}
 	}

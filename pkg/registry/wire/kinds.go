@@ -1,11 +1,13 @@
 package wire
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -99,28 +101,75 @@ func (r refusal) kind() *fault.Kind {
 // temporary reports whether asking again may help.
 func temporary(kind *fault.Kind) bool { return kind == fault.Transient || kind == fault.RateLimited }
 
+// fault is the refusal as an error about op, with what is known of such
+// refusals (S2.6).
 func (r refusal) fault(op *operation) *fault.Error {
-	kind := r.kind()
-	f := fault.New(kind, op.subject, r)
+	f := fault.New(r.kind(), op.subject, r)
 	host := op.repo.Host
-	switch {
-	case r.status == http.StatusProxyAuthRequired:
-		return f.Hint("the proxy wants a login; put it into HTTP_PROXY and HTTPS_PROXY")
-	case kind == fault.Denied && r.status == http.StatusUnauthorized:
-		return f.Hint("give a login for %s, or correct it", host)
-	case kind == fault.Denied:
-		return f.Hint("the login for %s lacks the right to this repository, or the licence does not cover it", host)
-	case kind == fault.RateLimited:
-		return f.Hint("run the same command again later; it continues")
-	case kind == fault.Transient:
-		return f.Hint("run the same command again; it continues")
-	case r.status == http.StatusRequestEntityTooLarge:
-		return f.Hint("raise the limit for request bodies at %s or the proxy in front of it", host)
+	switch cause := r.cause(op); cause {
+	case nil:
+		if r.status == http.StatusProxyAuthRequired {
+			f.Hint("the proxy wants a login; put it into HTTP_PROXY and HTTPS_PROXY")
+		}
+		return f
+	case fault.ArtifactRefused:
+		// Quay, and whoever is like it, says only that the manifest is invalid.
+		return fault.New(fault.Unsupported, op.subject, r).Because(cause).Hint("it must take %s", op.artifactTypes())
+	case fault.Unauthorized:
+		f.Hint("give a login for %s, or correct it", host)
+	case fault.Forbidden:
+		f.Hint("the login for %s lacks the right to this repository, or the licence does not cover it", host)
+	case fault.TooManyRequests:
+		f.Hint("run the same command again later")
+	case fault.ServerError, fault.Timeout:
+		f.Hint("run the same command again")
+	case fault.BodyTooLarge:
+		f.Hint("raise the limit for request bodies at %s or the proxy in front of it", host)
 	}
-	return f
+	return f.Because(r.cause(op))
 }
 
-// networkFault classifies a request that got no answer.
+// cause names what mostly stands behind such a refusal, nil where nothing
+// certain can be said.
+func (r refusal) cause(op *operation) *fault.Cause {
+	switch kind := r.kind(); {
+	case r.status == http.StatusProxyAuthRequired:
+		return nil
+	case kind == fault.Denied && (r.status == http.StatusUnauthorized || r.code == "UNAUTHORIZED" && r.status != http.StatusForbidden):
+		return fault.Unauthorized
+	case kind == fault.Denied:
+		return fault.Forbidden
+	case kind == fault.RateLimited:
+		return fault.TooManyRequests
+	case kind == fault.NotFound:
+		return r.missing(op)
+	case kind == fault.Transient && r.status >= 500:
+		return fault.ServerError
+	case r.status == http.StatusRequestTimeout:
+		return fault.Timeout
+	case r.status == http.StatusRequestEntityTooLarge:
+		return fault.BodyTooLarge
+	case op.verb == verbPutManifest && op.isArtifact() &&
+		(r.code == "MANIFEST_INVALID" || r.status == http.StatusUnsupportedMediaType):
+		return fault.ArtifactRefused
+	}
+	return nil
+}
+
+// missing tells what a "not found" is about. The part of a manifest that was
+// sent, and an upload that the registry forgot, are no images.
+func (r refusal) missing(op *operation) *fault.Cause {
+	switch {
+	case r.code == "NAME_UNKNOWN", op.verb == verbTags, op.verb == verbProbe:
+		return fault.RepositoryNotFound
+	case op.verb.writes():
+		return nil
+	}
+	return fault.ImageNotFound
+}
+
+// networkFault classifies a request that got no answer. A connection that ended
+// too early says so, whatever was under way (S2.6).
 func networkFault(op *operation, err error) *fault.Error {
 	err = withoutURL(err)
 	var (
@@ -131,21 +180,47 @@ func networkFault(op *operation, err error) *fault.Error {
 		record    tls.RecordHeaderError
 		dns       *net.DNSError
 	)
+	transient := fault.New(fault.Transient, op.subject, err)
 	switch {
 	case errors.As(err, &own):
 		return own
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return transient.Because(fault.ConnectionCut)
 	case errors.As(err, &unknownCA), errors.As(err, &cert), errors.As(err, &hostname):
-		return fault.New(fault.Protocol, op.subject, err).
+		return fault.New(fault.Protocol, op.subject, err).Because(fault.Certificate).
 			Hint("name the CA of %s in SSL_CERT_FILE, or give --tls-skip-verify", op.repo.Host)
+	case isOp(err, "remote error") && !strings.Contains(err.Error(), "internal error"): // an alert, but the one that may pass by itself
+		return fault.New(fault.Protocol, op.subject, err).Because(fault.Certificate).
+			Hint("%s refuses the TLS connection", op.repo.Host)
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
-		return fault.New(fault.Protocol, op.subject, err).
+		return fault.New(fault.Protocol, op.subject, err).Because(fault.NoTLS).
 			Hint("%s does not speak TLS; allow plain HTTP for it if that is meant", op.repo.Host)
 	case strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired)):
 		return fault.New(fault.Denied, op.subject, err).
 			Hint("the proxy wants a login; put it into HTTPS_PROXY")
 	case errors.As(err, &dns):
-		return fault.New(fault.Transient, op.subject, err).
-			Hint("check the name %s and the name server", op.repo.Host)
+		return transient.Because(fault.NameLookup).Hint("check the name %s and the name server", op.repo.Host)
+	case isTimeout(err):
+		return transient.Because(fault.Timeout)
+	case isOp(err, "dial"), isOp(err, "proxyconnect"):
+		return transient.Because(fault.Unreachable).Hint("check that %s can be reached from here", op.repo.Host)
 	}
-	return fault.New(fault.Transient, op.subject, err).Hint("run the same command again; it continues")
+	if isOp(err, "read") || isOp(err, "write") {
+		transient.Because(fault.ConnectionCut)
+	}
+	return transient.Hint("run the same command again")
+}
+
+// isTimeout reports silence, an expired deadline, or what net/http and the
+// system call a time-out.
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.Is(err, errStalled) || errors.Is(err, errDeadline) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// isOp reports whether err is of the network operation of that name.
+func isOp(err error, name string) bool {
+	var netErr *net.OpError
+	return errors.As(err, &netErr) && netErr.Op == name
 }

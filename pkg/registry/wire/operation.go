@@ -24,6 +24,7 @@ const (
 	verbBlob
 	verbHasBlob
 	verbMount
+	verbProbe // the start of an upload that never comes
 	verbPutBlob
 	verbPutManifest
 )
@@ -45,7 +46,8 @@ type operation struct {
 	mediaType string            // verbPutManifest
 	single    bool              // failures but 429 are not repeated: there is another way
 	cancel    context.CancelCauseFunc
-	keepOpen  bool // the slot is given back by Client.end
+	over      func() error // why the operation's context has ended, nil while it lives
+	keepOpen  bool         // the slot is given back by Client.end
 
 	mu       sync.Mutex
 	retries  int           // left until bytes move
@@ -83,12 +85,31 @@ func newOperation(v verb, r oci.Reference) *operation {
 	return &operation{verb: v, ref: r, repo: r.Repository, subject: r.String()}
 }
 
-// begin marks ctx and makes it end with the operation.
+// begin marks ctx and makes it end with the operation, or at its deadline.
 func (op *operation) begin(ctx context.Context, opts Options) context.Context {
 	op.limit, op.first = opts.Retries, opts.Backoff
 	op.moved()
-	ctx, op.cancel = context.WithCancelCause(context.WithValue(ctx, operationKey{}, op))
+	ctx, stop := withDeadline(context.WithValue(ctx, operationKey{}, op), opts.Timeout)
+	ctx, cancel := context.WithCancelCause(ctx)
+	op.cancel = func(cause error) { cancel(cause); stop() }
+	op.over = func() error { return context.Cause(ctx) }
 	return ctx
+}
+
+// errDeadline ends an operation that took longer than Options.Timeout.
+var errDeadline = errors.New("the deadline of the operation has expired")
+
+func deadlineFault(subject string) *fault.Error {
+	return fault.New(fault.Transient, subject, errDeadline).Because(fault.Timeout).
+		Hint("run the same command again with a longer --timeout or D8_MIRROR_TIMEOUT, or with 0 for none")
+}
+
+// withDeadline makes ctx end after timeout, or never where that is 0.
+func withDeadline(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, timeout, errDeadline)
 }
 
 // moved notes that bytes arrived: the registry is alive, patience starts anew.
@@ -145,6 +166,10 @@ func (op *operation) fault(caller context.Context, err error) error {
 	failure, refusal := op.failure, op.refusal
 	op.mu.Unlock()
 	switch {
+	case op.over != nil && errors.Is(op.over(), errDeadline), errors.Is(context.Cause(caller), errDeadline):
+		// Before all else: a deadline is a failure, whatever it interrupted, and
+		// never the word of the registry (S2.3, S9 row 61).
+		return deadlineFault(op.subject)
 	case caller.Err() != nil:
 		return fault.New(fault.KindOf(caller.Err()), op.subject, caller.Err())
 	case failure != nil:
@@ -154,7 +179,7 @@ func (op *operation) fault(caller context.Context, err error) error {
 	case errors.As(err, &failure):
 		return failure
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fault.New(fault.Transient, op.subject, errShort).Hint("run the same command again; it continues")
+		return fault.New(fault.Transient, op.subject, errShort).Because(fault.ConnectionCut)
 	}
 	return fault.New(fault.Protocol, op.subject, withoutURL(err)).
 		Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)

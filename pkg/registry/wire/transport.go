@@ -421,7 +421,7 @@ func (t *transport) accept(op *operation, req *http.Request, resp *http.Response
 		return t.acceptWhole(op, req, resp, oci.ManifestLimit)
 	case verbTags:
 		return t.acceptWhole(op, req, resp, tagPageLimit)
-	case verbMount, verbPutBlob:
+	case verbMount, verbProbe, verbPutBlob:
 		if err := t.trackSession(op, req, resp); err != nil {
 			resp.Body.Close()
 			return nil, false, op.fail(err)
@@ -501,20 +501,41 @@ func (t *transport) closeSession(ctx context.Context, op *operation) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, session.String(), nil)
-	if err != nil {
-		return
+	if err := t.deleteSession(ctx, op, session); err != nil {
+		t.opts.Log.Debug("an upload session stays open", "host", op.repo.Host, "repository", op.repo.Path, "cause", err)
 	}
-	req.Header.Set("User-Agent", t.opts.UserAgent)
-	if t.auth.authorize(ctx, op, req) != nil {
-		return
+}
+
+// deleteSession asks once more where the login has expired meanwhile.
+func (t *transport) deleteSession(ctx context.Context, op *operation, session *url.URL) error {
+	for tries := 2; ; tries-- {
+		req, err := http.NewRequestWithContext(ctx, http.MethodDelete, session.String(), nil)
+		if err != nil {
+			return withoutURL(err)
+		}
+		req.Header.Set("User-Agent", t.opts.UserAgent)
+		if err := t.auth.authorize(ctx, op, req); err != nil {
+			return err
+		}
+		resp, err := t.base.RoundTrip(req)
+		if err != nil {
+			return withoutURL(err)
+		}
+		again := false
+		if resp.StatusCode == http.StatusUnauthorized && tries > 1 {
+			if again, err = t.auth.challenged(ctx, op, req, resp); err != nil {
+				return err
+			}
+		}
+		resp.Body.Close()
+		switch {
+		case again:
+		case resp.StatusCode < 300:
+			return nil
+		default:
+			return refusal{status: resp.StatusCode}
+		}
 	}
-	resp, err := t.base.RoundTrip(req)
-	if err != nil {
-		t.opts.Log.Debug("an upload session stays open", "host", op.repo.Host, "repository", op.repo.Path)
-		return
-	}
-	resp.Body.Close()
 }
 
 // closeTimeout bounds the last courtesy to a registry after an interrupt.

@@ -68,9 +68,12 @@ type Options struct {
 	// Backoff is the first pause before a repetition; it doubles up to 30 s.
 	// Default 500 ms.
 	Backoff time.Duration
-	// IdleTimeout ends a request in which no byte moves for so long. There
-	// is no limit to the whole, however big the blob. Default 60 s.
+	// IdleTimeout ends a request in which no byte moves for so long, however
+	// big the blob. Default 60 s.
 	IdleTimeout time.Duration
+	// Timeout ends an operation, its repetitions and the reading of its body
+	// included, with fault.Transient; 0 or less means no limit (S2.3).
+	Timeout time.Duration
 
 	UserAgent string
 	// Log gets one debug record a request, without headers and queries
