@@ -26,8 +26,16 @@ func assertOnce(t *testing.T, src *registrytest.Registry) {
 				what = r.Repository + ":" + r.Reference
 			}
 		}
-		if r.Kind == registrytest.KindTags {
+		switch r.Kind {
+		case registrytest.KindTags:
+			// discover chooses by a list, fetch looks for what is attached
+			// (S1.7.7): it must not miss what came in between.
 			what = r.Repository + "?" + r.Query
+			if what += " by discover"; times[fmt.Sprint(r.Method, " ", r.Kind, " ", what)] > 0 {
+				what = r.Repository + "?" + r.Query + " by fetch"
+			}
+		case registrytest.KindReferrers:
+			what = r.Repository + "@" + r.Reference // each repository has its own
 		}
 		times[fmt.Sprint(r.Method, " ", r.Kind, " ", what)]++
 	}

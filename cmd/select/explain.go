@@ -157,10 +157,8 @@ func (f *flags) explainDeckhouse(catalog contract.CatalogSpec) (asked, error) {
 }
 
 func (f *flags) explainGeneric(catalog contract.CatalogSpec) (asked, error) {
-	if f.Given() {
-		return asked{}, errListKnows
-	}
-	return asked{catalog.Vendor, catalog.Source, nil, func(queries []explain.Query) ([]contract.Answer, error) {
-		return generic.Explain(catalog, queries)
-	}}, nil
+	opts, err := f.listOptions()
+	return asked{catalog.Vendor, catalog.Source, opts, func(queries []explain.Query) ([]contract.Answer, error) {
+		return generic.Explain(catalog, opts, queries)
+	}}, err
 }

@@ -177,11 +177,29 @@ func describesReleases(path string) (bool, error) {
 	return string(head) == deckhouse.ReleasesHead, err
 }
 
-var errListKnows = fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit")
+var errListKnows = fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit, but for --skip-attachments")
+
+// listOptions are the options for a list of images.
+func (f *flags) listOptions() (generic.Options, error) {
+	others := f.Deckhouse
+	others.SkipAttachments = false
+	if others.Given() {
+		return generic.Options{}, errListKnows
+	}
+	return generic.Options{SkipAttachments: f.SkipAttachments}, nil
+}
 
 func (f *flags) generic(catalog contract.CatalogSpec) (choice, error) {
-	if f.Given() || f.Releases != "" {
+	if f.Releases != "" {
 		return choice{}, errListKnows
 	}
-	return choice{decide: func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog) }}, nil
+	opts, err := f.listOptions()
+	if err != nil {
+		return choice{}, err
+	}
+	var shaping any // no options at all are no input
+	if opts != (generic.Options{}) {
+		shaping = opts
+	}
+	return choice{options: shaping, decide: func(*stage.Session) (contract.SelectionSpec, error) { return generic.Select(catalog, opts) }}, nil
 }

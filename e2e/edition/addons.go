@@ -109,9 +109,10 @@ func (w *writer) versionImages(path string, v version, s shape) {
 		im.layers = append(im.layers, layer{files: []file{{"./extra_images.json", w.extra(path, v, s)}}})
 	}
 	im.layers = append(im.layers, layer{files: []file{{"module.yaml", v.tag}}, compression: zstandard})
-	w.place(path, v.tag, im, v.wanted)
+	d := w.place(path, v.tag, im, v.wanted)
 	if s.vex {
 		w.attest(path, v.tag+".att", im.name, v.wanted)
+		w.attachAll(path, d, im.name, v.wanted)
 	}
 }
 

@@ -91,7 +91,7 @@ func Write(ctx context.Context, target registry.Target, root oci.Repository, opt
 	w := &writer{
 		ctx: ctx, target: target, bare: bare, opts: opts,
 		out:    &Edition{Root: root, Expected: map[string]oci.Digest{}},
-		pushed: map[string]bool{}, layers: map[string]measuredBlob{},
+		pushed: map[string]bool{}, layers: map[string]measuredBlob{}, manifests: map[oci.Digest]oci.Descriptor{},
 	}
 	w.platform()
 	w.place("installer", "latest", w.small("installer"), true)

@@ -100,7 +100,7 @@ type component struct {
 
 // components puts a release's components. Even ones are the same in all
 // releases, odd ones are a release's own; number 1 is a multi-platform index;
-// every third has an attestation.
+// every third has an attestation, and the first has all else that can be attached.
 func (w *writer) components(r release) []component {
 	var list []component
 	for i := range w.opts.Components {
@@ -120,6 +120,9 @@ func (w *writer) components(r release) []component {
 		}
 		if i%3 == 0 {
 			w.attest("", att(d), name, wanted)
+		}
+		if i == 0 {
+			w.attachAll("", d, name, wanted)
 		}
 		list = append(list, component{fmt.Sprintf("module%d", i/3), fmt.Sprintf("image%d", i), d})
 	}

@@ -45,6 +45,8 @@ type writer struct {
 	err    error
 	pushed map[string]bool         // repository/digest of blobs that stand there
 	layers map[string]measuredBlob // by description
+
+	manifests map[oci.Digest]oci.Descriptor // all that were put
 }
 
 type measuredBlob struct {
@@ -104,6 +106,7 @@ func (w *writer) store(path, tag, mediaType string, body []byte, wanted bool) oc
 
 func (w *writer) putManifest(repo oci.Repository, tag, mediaType string, body []byte) oci.Descriptor {
 	desc := oci.Descriptor{MediaType: mediaType, Digest: oci.DigestOf(body), Size: int64(len(body))}
+	w.manifests[desc.Digest] = desc
 	ref := repo.WithTag(tag)
 	if tag == "" {
 		ref = repo.WithDigest(desc.Digest)

@@ -75,6 +75,21 @@ func Olareg(t testing.TB, dir string) string {
 	return hostOf(server.URL)
 }
 
+// OlaregEmpty starts an olareg with nothing in it, which has the referrers API, and
+// returns its host:port. It keeps its content in memory.
+func OlaregEmpty(t testing.TB) string {
+	t.Helper()
+	registry := olareg.New(config.Config{Storage: config.ConfigStorage{StoreType: config.StoreMem}})
+	server := httptest.NewServer(registry)
+	t.Cleanup(func() {
+		server.Close()
+		if err := registry.Close(); err != nil {
+			t.Errorf("olareg: %v", err)
+		}
+	})
+	return hostOf(server.URL)
+}
+
 // DockerRegistry starts Debian's docker-registry (distribution v2) and returns
 // its host:port.
 func DockerRegistry(t testing.TB) string {

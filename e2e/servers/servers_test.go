@@ -16,6 +16,7 @@ func TestServersSpeakTheProtocol(t *testing.T) {
 		"distribution":    Distribution,
 		"docker-registry": DockerRegistry,
 		"olareg":          func(t testing.TB) string { return Olareg(t, t.TempDir()) },
+		"olareg, empty":   OlaregEmpty,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if status, _ := get(t, "http://"+start(t)+"/v2/"); status != http.StatusOK {

@@ -149,11 +149,8 @@ func (c *collector) walk(path string, l *layout, d oci.Descriptor) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.Digest, err)
 	}
-	described := &contract.Manifest{Digest: d.Digest, MediaType: m.MediaType, Size: d.Size, References: []oci.Digest{}}
-	for _, r := range m.References() {
-		described.References = append(described.References, r.Digest)
-	}
-	l.graph[d.Digest] = described
+	described := contract.DescribeManifest(d, m)
+	l.graph[d.Digest] = &described
 	for _, child := range m.Manifests {
 		if err := c.walk(path, l, child); err != nil {
 			return err

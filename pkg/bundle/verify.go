@@ -160,7 +160,7 @@ func compareLayout(want contract.Layout, got *layout, sizes map[oci.Digest]int64
 	}
 	for _, m := range want.Manifests {
 		g, ok := got.graph[m.Digest]
-		if !ok || g.MediaType != m.MediaType || g.Size != m.Size || !sameDigests(g.References, m.References) {
+		if !ok || g.MediaType != m.MediaType || g.Size != m.Size || g.Subject != m.Subject || !sameDigests(g.References, m.References) {
 			return fmt.Errorf("manifest %s differs", m.Digest)
 		}
 	}

@@ -125,6 +125,9 @@ func TestVerifyNamesWhatIsWrong(t *testing.T) {
 			m := &b.doc.Contents.Manifests[0]
 			m.References = m.References[1:]
 		}, []string{"differs"}},
+		{"a manifest that is attached elsewhere", func(_ *testing.T, b bundle) {
+			b.doc.Contents.Manifests[0].Subject = oci.DigestOf(nil)
+		}, []string{"differs"}},
 		{"a blob of another size", func(_ *testing.T, b bundle) {
 			b.doc.Contents.Blobs[0].Size++
 		}, []string{"bytes, not"}},

@@ -58,6 +58,22 @@ type Manifest struct {
 	// References are the manifests and blobs that must be at a repository
 	// before it: children, then config and layers.
 	References []oci.Digest `json:"references"`
+	// Subject is the manifest that this one is attached to: a signature or an
+	// SBOM has one. Registries list it under its subject's referrers.
+	Subject oci.Digest `json:"subject,omitempty"`
+}
+
+// DescribeManifest is the entry for a manifest that was parsed, without the
+// repository.
+func DescribeManifest(desc oci.Descriptor, m *oci.Manifest) Manifest {
+	out := Manifest{Digest: desc.Digest, MediaType: m.MediaType, Size: desc.Size, References: []oci.Digest{}}
+	for _, d := range m.References() {
+		out.References = append(out.References, d.Digest)
+	}
+	if m.Subject != nil && m.Subject.Digest.Valid() {
+		out.Subject = m.Subject.Digest
+	}
+	return out
 }
 
 // Blob is a config or layer.
@@ -121,6 +137,9 @@ func (c *Contents) Validate() error {
 	}
 	used := map[oci.Digest]bool{}
 	for i, m := range c.Manifests {
+		if m.Subject != "" && !m.Subject.Valid() {
+			return fmt.Errorf("contents.manifests[%d]: subject %.80q is not a sha256 digest", i, m.Subject)
+		}
 		for _, d := range m.References {
 			if _, ok := sizes[d]; !ok {
 				return fmt.Errorf("contents.manifests[%d]: %s refers to %s, which is not in the contents", i, m.Digest, d)

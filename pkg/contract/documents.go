@@ -263,6 +263,9 @@ type ReceiptSpec struct {
 	Target string `json:"target"`
 	// Tags are all tags of the contents, sorted, as the target has them now.
 	Tags []ReceiptTag `json:"tags"`
+	// Referrers are the manifests of the contents that are attached to others,
+	// sorted, and how the target lists each.
+	Referrers []ReceiptReferrer `json:"referrers"`
 	// Skipped as in Contents: what the source did not have.
 	Skipped []Skipped `json:"skipped"`
 	// Overview as in Contents: what a person counts of what was published.
@@ -274,12 +277,36 @@ type ReceiptTag struct {
 	// Repository is HOST/PATH at the target.
 	Repository string `json:"repository"`
 	Tag        string `json:"tag"`
-	// Digest is the target's, and equal to the one in the contents.
+	// Digest is the target's, and equal to the one in the contents, but for
+	// Referrers.
 	Digest    oci.Digest `json:"digest"`
 	MediaType string     `json:"mediaType"`
 	Size      int64      `json:"size"`
 	// Discovery marks a discovery tag with the placeholder image.
 	Discovery bool `json:"discovery,omitempty"`
+	// Referrers marks a list of what is attached to an image (the tag is
+	// sha256-HEX). It has all that the contents attach; the target may have
+	// more in it.
+	Referrers bool `json:"referrers,omitempty"`
+}
+
+// ListedBy says how a client finds at the target what is attached to an image.
+type ListedBy string
+
+// The ways.
+const (
+	ListedByAPI ListedBy = "api" // the registry's referrers API
+	ListedByTag ListedBy = "tag" // the index under the tag sha256-HEX
+)
+
+// ReceiptReferrer is an attached manifest as the target lists it.
+type ReceiptReferrer struct {
+	// Repository is HOST/PATH at the target.
+	Repository string `json:"repository"`
+	// Subject is what the manifest is attached to.
+	Subject  oci.Digest `json:"subject"`
+	Digest   oci.Digest `json:"digest"`
+	ListedBy ListedBy   `json:"listedBy"`
 }
 
 // Standing returns what stands below the target: digest by "PATH:TAG".
@@ -301,6 +328,9 @@ func (s *ReceiptSpec) Normalize() {
 	s.Tags = sortedBy(s.Tags, func(a, b ReceiptTag) int {
 		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Tag, b.Tag))
 	})
+	s.Referrers = sortedBy(s.Referrers, func(a, b ReceiptReferrer) int {
+		return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Digest, b.Digest))
+	})
 	s.Skipped = sortedBy(s.Skipped, func(a, b Skipped) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag))
 	})
@@ -318,6 +348,14 @@ func (s *ReceiptSpec) Validate() error {
 		}
 		if !oci.ValidTag(t.Tag) || !t.Digest.Valid() {
 			return fmt.Errorf("spec.tags[%d]: tag %q, digest %q", i, t.Tag, t.Digest)
+		}
+	}
+	for i, r := range s.Referrers {
+		if _, err := oci.ParseRepository(r.Repository); err != nil {
+			return fmt.Errorf("spec.referrers[%d]: %w", i, err)
+		}
+		if !r.Subject.Valid() || !r.Digest.Valid() || r.ListedBy != ListedByAPI && r.ListedBy != ListedByTag {
+			return fmt.Errorf("spec.referrers[%d]: subject %q, digest %q, listed by %q", i, r.Subject, r.Digest, r.ListedBy)
 		}
 	}
 	return s.Overview.validate(nil)

@@ -16,6 +16,12 @@ type SelectionSpec struct {
 	Archives []Archive `json:"archives"`
 	// Images are the images wanted, sorted by where they land.
 	Images []SelectedImage `json:"images"`
+	// Attached are links that are followed from every image that is carried,
+	// whether it stands in Images or was found by a link, and from each image of
+	// an index: signatures, SBOMs and whatever else refers to it. What they lead
+	// to has no links but their own, and what is not there was not promised by
+	// anybody: it is not listed as skipped.
+	Attached []Link `json:"attached"`
 	// Discovery are the tags that let the product find what is there.
 	Discovery []DiscoveryTag `json:"discovery"`
 	// Overview is what a person counts.
@@ -93,6 +99,11 @@ const (
 	// its digest as sha256-HEX; a template whose value the image lacks is
 	// passed over. Each found one lands in Path under the same tag.
 	LinkAttached LinkKind = "attachedTags"
+	// LinkReferrers: every manifest of Repository that has the image as its
+	// subject, as the registry's referrers API or the tag sha256-HEX lists
+	// them. Each lands in Path under its 64 hex digits, and that tag, where
+	// there is one, under its name. What is listed must be there.
+	LinkReferrers LinkKind = "referrers"
 )
 
 // Link leads from an image to images that only its content or its digest names.
@@ -108,7 +119,9 @@ type Link struct {
 	Required bool `json:"required,omitempty"`
 	// Templates are the tags to look for (LinkAttached).
 	Templates []string `json:"templates,omitempty"`
-	// Repository is where the found images are read, HOST/PATH.
+	// Repository is where the found images are read, HOST/PATH. For what is
+	// attached to an image it may be empty, and Path with it: the repository
+	// that the image is read from, and the path where it lands.
 	Repository string `json:"repository"`
 	// Path is where they land, relative to the target root.
 	Path string `json:"path"`
@@ -118,6 +131,21 @@ type Link struct {
 	Optional bool `json:"optional,omitempty"`
 	// Links are followed from each found image in turn.
 	Links []Link `json:"links,omitempty"`
+}
+
+// Attachments are the links to what others attach to images, for
+// SelectionSpec.Attached: tags made of templates, and referrers. levels is how
+// deep: with 2, what is attached to an attachment comes too, as the signature of an
+// attestation does.
+func Attachments(levels int, templates ...string) []Link {
+	if levels == 0 {
+		return nil
+	}
+	below := Attachments(levels-1, templates...)
+	return []Link{
+		{Kind: LinkAttached, Templates: templates, Phase: PhaseContent, Optional: true, Links: below},
+		{Kind: LinkReferrers, Phase: PhaseContent, Links: below},
+	}
 }
 
 // DiscoveryTag is a tag whose name is its meaning: Path:Tag says that Needs is
@@ -140,6 +168,9 @@ func (s *SelectionSpec) Normalize() {
 	s.Images = sortedBy(s.Images, func(a, b SelectedImage) int {
 		return cmp.Or(cmp.Compare(a.Archive, b.Archive), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Source, b.Source))
 	})
+	if s.Attached == nil {
+		s.Attached = []Link{}
+	}
 	s.Discovery = sortedDiscovery(s.Discovery)
 	s.Overview.normalize()
 }
@@ -191,11 +222,31 @@ func (s *SelectionSpec) Validate() error {
 			return fmt.Errorf("spec.images[%d]: it needs %s, which nobody wants", i, im.Needs)
 		}
 	}
+	if err := validAttached("spec.attached", s.Attached); err != nil {
+		return err
+	}
 	if err := validDiscovery(s.Discovery, owner); err != nil {
 		return err
 	}
 	return s.Overview.validate(archives)
 }
+
+// validAttached checks links that need nothing but the image itself, at all levels:
+// they are followed from images of any kind.
+func validAttached(where string, links []Link) error {
+	for i, l := range links {
+		if !l.Kind.attaches() {
+			return fmt.Errorf("%s[%d]: a link of kind %s does not lead to what is attached", where, i, l.Kind)
+		}
+		if err := validAttached(fmt.Sprintf("%s[%d].links", where, i), l.Links); err != nil {
+			return err
+		}
+	}
+	return validLinks(where, links)
+}
+
+// attaches reports whether links of the kind lead to what is attached to an image.
+func (k LinkKind) attaches() bool { return k == LinkAttached || k == LinkReferrers }
 
 func validLinks(where string, links []Link) error {
 	for i, l := range links {
@@ -220,8 +271,15 @@ func (l Link) validate() error {
 		if len(l.Templates) == 0 || l.File != "" || l.Unless != "" || l.Required {
 			return fmt.Errorf("a link of kind %s has templates and no file", l.Kind)
 		}
+	case LinkReferrers:
+		if len(l.Templates) > 0 || l.File != "" || l.Unless != "" || l.Required || l.Optional {
+			return fmt.Errorf("a link of kind %s has neither templates nor file, and is not optional", l.Kind)
+		}
 	default:
 		return fmt.Errorf("unknown link kind %q", l.Kind)
+	}
+	if l.Kind.attaches() && l.Repository == "" && l.Path == "" {
+		return nil
 	}
 	if _, err := oci.ParseRepository(l.Repository); err != nil {
 		return err

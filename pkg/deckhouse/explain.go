@@ -234,7 +234,7 @@ func (q question) wants(tag string) bool {
 // has something to say is asked no further.
 func (q question) absent() contract.Answer {
 	for _, says := range []func() (contract.Answer, bool){
-		q.leftOut, q.failed, q.attested, q.inside, q.neverCarried, q.notAtSource, q.unmatched, q.otherwise,
+		q.leftOut, q.failed, q.attached, q.inside, q.neverCarried, q.notAtSource, q.unmatched, q.otherwise,
 	} {
 		if a, ok := says(); ok {
 			return a
@@ -299,10 +299,14 @@ func (q question) failed() (contract.Answer, bool) {
 	return contract.Answer{}, false
 }
 
-// attested: attestations may be left out whole.
-func (q question) attested() (contract.Answer, bool) {
-	if q.s.SkipVEX && strings.HasSuffix(q.tag, ".att") {
+// attached: attestations, or all that is attached to images, may be left out.
+func (q question) attached() (contract.Answer, bool) {
+	attestation := strings.HasSuffix(q.tag, ".att")
+	switch {
+	case q.s.SkipVEX && attestation:
 		return q.out(fate{reason: "--skip-vex-images leaves attestations out", rule: "S1.7"}), true
+	case q.s.SkipAttachments && explain.Attached(q.tag) && !attestation:
+		return q.out(fate{reason: "--skip-attachments leaves out what is attached to images", rule: "S1.7.4"}), true
 	}
 	return contract.Answer{}, false
 }

@@ -148,8 +148,10 @@ func TestExplain(t *testing.T) {
 		{all, "registry.example/elsewhere:v1", "out registry.example/elsewhere:v1: it is no repository of an edition"},
 		{all, testSource + "/unheard-of:v1", "out " + "/unheard-of:v1: it is no repository of an edition"},
 		{with(func(p *Policy) { p.SkipVEX = true }), "modules/console:v1.43.5.att", "out module/console@v1.43.5.att: --skip-vex-images leaves attestations out (S1.7)"},
+		{with(func(p *Policy) { p.SkipAttachments = true }), "modules/console:sha256-" + strings.Repeat("1", 64) + ".sig", "out module/console@sha256-"},
 
 		// Unknown: only a Plan tells.
+		{all, "modules/console:sha256-" + strings.Repeat("1", 64), "unknown modules/console:sha256-1"},
 		{all, "sha256:" + strings.Repeat("1", 64), "unknown sha256:1"},
 		{all, testSource + "@sha256:" + strings.Repeat("1", 64), "unknown @sha256:1"},
 		{all, ":" + strings.Repeat("1", 64), "unknown :1"},

@@ -17,9 +17,9 @@ type Imported struct{}
 // (S7.7).
 var catalogues = [...]string{"modules", "packages", pluginsPath}
 
-// contentTagRE are the tags of images that only others lead to: internal images
-// under their digest (S6.5.4) and attestations (S1.7.1).
-var contentTagRE = regexp.MustCompile(`^[0-9a-f]{64}$|\.att$`)
+// contentTagRE are the tags of images that only others lead to: internal images and
+// referrers under their digest (S6.5.4), and what is attached by tag (S1.7).
+var contentTagRE = regexp.MustCompile(`^[0-9a-f]{64}$|\.att$|^sha256-[0-9a-f]{64}(\.[a-z]+)?$`)
 
 // Vendor implements bundle.Rules.
 func (Imported) Vendor() string { return Vendor }

@@ -171,6 +171,8 @@ func TestImportedPhases(t *testing.T) {
 		{"", "pr12345", contract.PhaseVersion},
 		{"", hex, contract.PhaseContent},
 		{"", "sha256-" + hex + ".att", contract.PhaseContent},
+		{"", "sha256-" + hex + ".sig", contract.PhaseContent}, // S1.7.4
+		{"", "sha256-" + hex, contract.PhaseContent},          // S1.7.5
 		{"modules/x", "v1.0.0.att", contract.PhaseContent},
 		{"modules/x/extra/scanner", "v1.0.0", contract.PhaseContent},
 		{"install", "v1.70.0", contract.PhaseVersion},

@@ -214,13 +214,13 @@ const (
 func PluginComponent(name string) string { return "plugin/" + name }
 
 // Names returns those catalogue tags that can name an add-on. Where the modules
-// stand in the edition's root itself, its tags are versions, channels and
-// attestations too.
+// stand in the edition's root itself, its tags are versions, channels, components
+// and attachments too.
 func Names(tags []string) []string {
 	var out []string
 	for _, tag := range tags {
 		_, version := selection.ParseVersion(tag)
-		if oci.ValidPath(tag) && !version && !IsChannel(tag) && !strings.HasSuffix(tag, ".att") {
+		if oci.ValidPath(tag) && !version && !IsChannel(tag) && !contentTagRE.MatchString(tag) {
 			out = append(out, tag)
 		}
 	}

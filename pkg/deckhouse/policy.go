@@ -78,8 +78,11 @@ type Policy struct {
 	// leaves d8 out.
 	NoPlugins      bool `json:"noPlugins,omitempty"`
 	NoDeckhouseCLI bool `json:"noDeckhouseCli,omitempty"`
-	// SkipVEX leaves attestations out.
+	// SkipVEX leaves attestations out, wherever they are looked for by tag.
 	SkipVEX bool `json:"skipVexImages,omitempty"`
+	// SkipAttachments leaves out what d8 does not carry: signatures, SBOMs,
+	// referrers, and attestations where d8 looks for none (S1.7.4).
+	SkipAttachments bool `json:"skipAttachments,omitempty"`
 }
 
 // policyLimit is the largest policy file, in bytes.

@@ -71,6 +71,7 @@ func (s *selector) decide() error {
 			return err
 		}
 	}
+	s.out.Attached = s.attachments()
 	s.out.Overview = s.overview()
 	s.out.Normalize()
 	return nil
@@ -191,6 +192,23 @@ func (s *selector) attestations(repo oci.Repository, path string) []contract.Lin
 		Repository: repo.String(), Path: path, Phase: contract.PhaseContent, Optional: true,
 	}}
 }
+
+// attachments are looked for beside every image, and beside what is attached to
+// it: cosign's tags and referrers (S1.7.4, S1.7.5, S1.7.8).
+func (s *selector) attachments() []contract.Link {
+	if s.SkipAttachments {
+		return nil
+	}
+	templates := []string{"{digest}.sig", "{digest}.sbom"}
+	if !s.SkipVEX {
+		templates = append(templates, "{digest}.att", "{tag}.att")
+	}
+	return contract.Attachments(attachmentLevels, templates...)
+}
+
+// attachmentLevels: what is attached to an image, and what is attached to that, as
+// the signature of an attestation is. Nobody signs signatures of signatures.
+const attachmentLevels = 2
 
 // security wants all databases; editions without them answer 404 (S1.2.2).
 func (s *selector) security() error {

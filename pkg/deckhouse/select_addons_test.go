@@ -149,6 +149,7 @@ func testAddOnImages(t *testing.T, f Family) {
 			{Source: testSource + "/" + release + ":stable", Archive: archive, Path: release, Tag: "stable", Phase: contract.PhaseChannel, Needs: path + ":v1.43.5", Reason: "channel at v1.43.5"},
 			{Source: testSource + "/" + release + ":v1.43.5", Archive: archive, Path: release, Tag: "v1.43.5", Phase: contract.PhaseVersion, Optional: true, Reason: "channel stable"},
 		},
+		Attached:  anyAttachment,
 		Discovery: []contract.DiscoveryTag{{Path: f.many, Tag: "console", Phase: contract.PhaseDiscovery, Needs: path}},
 	}
 	spec.Overview = contract.Overview{} // see TestOverview

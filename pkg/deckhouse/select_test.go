@@ -1,6 +1,7 @@
 package deckhouse
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -142,6 +143,72 @@ func onlyPackages(p Policy) Policy {
 	return withoutCLI(p)
 }
 
+// anyAttachment is what a pull without flags looks for beside every image.
+var anyAttachment = []contract.Link{
+	{
+		Kind: contract.LinkAttached, Templates: []string{"{digest}.sig", "{digest}.sbom", "{digest}.att", "{tag}.att"}, Optional: true,
+		Links: []contract.Link{
+			{Kind: contract.LinkAttached, Templates: []string{"{digest}.sig", "{digest}.sbom", "{digest}.att", "{tag}.att"}, Optional: true},
+			{Kind: contract.LinkReferrers},
+		},
+	},
+	{
+		Kind: contract.LinkReferrers,
+		Links: []contract.Link{
+			{Kind: contract.LinkAttached, Templates: []string{"{digest}.sig", "{digest}.sbom", "{digest}.att", "{tag}.att"}, Optional: true},
+			{Kind: contract.LinkReferrers},
+		},
+	},
+}
+
+// S1.7.4, S1.7.8: attachments are looked for beside every image, two levels deep.
+// --skip-attachments leaves the attestations that d8 carries, --skip-vex-images
+// leaves the rest.
+func TestAttachments(t *testing.T) {
+	choose := func(p Policy) contract.SelectionSpec {
+		spec, _ := selectAll(t, platformCatalog(fiveChannels, fiveTags), onlyPlatform(p))
+		return spec
+	}
+	text := func(links []contract.Link) string { return fmt.Sprint(links) }
+	for _, tc := range []struct {
+		name         string
+		policy       Policy
+		attached     []contract.Link
+		attestations bool // in the links of install images (S1.7.2)
+	}{
+		{"all", Policy{}, anyAttachment, true},
+		{"no attachments", Policy{SkipAttachments: true}, []contract.Link{}, true},
+		{"neither", Policy{SkipAttachments: true, SkipVEX: true}, []contract.Link{}, false},
+	} {
+		spec := choose(tc.policy)
+		if diff := cmp.Diff(tc.attached, spec.Attached); diff != "" {
+			t.Errorf("%s: attached (-want +got):\n%s", tc.name, diff)
+		}
+		for _, im := range images(spec, "install") {
+			if got := strings.Contains(text(im.Links), ".att"); len(im.Links) > 0 && got != tc.attestations {
+				t.Errorf("%s: attestations are looked for: %v", tc.name, got)
+			}
+		}
+		if err := spec.Validate(); err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+	vex := text(choose(Policy{SkipVEX: true}).Attached)
+	if strings.Contains(vex, ".att") || !strings.Contains(vex, ".sig") || !strings.Contains(vex, "referrers") {
+		t.Errorf("without attestations %s is looked for", vex)
+	}
+}
+
+// S1.2.1, S1.7.4: where modules stand in the edition's root, what is attached to
+// components is no module.
+func TestAttachmentsAreNoModules(t *testing.T) {
+	hex := strings.Repeat("ab", 32)
+	tags := []string{"console", "v1.69.0", "stable", hex, "sha256-" + hex, "sha256-" + hex + ".sig", "sha256-" + hex + ".sbom", "v1.69.0.att"}
+	if diff := cmp.Diff([]string{"console"}, Names(tags)); diff != "" {
+		t.Errorf("modules (-want +got):\n%s", diff)
+	}
+}
+
 // S1.2.2, S5.5, S9 rows 23 and 31: what an edition may lack is optional.
 func TestSecurityAndInstaller(t *testing.T) {
 	p := withoutCLI(Policy{NoPlatform: true, NoModules: true, NoPackages: true})
@@ -160,6 +227,7 @@ func TestSecurityAndInstaller(t *testing.T) {
 			{Source: testSource + "/security/trivy-db:2", Archive: "security", Path: "security/trivy-db", Tag: "2", Phase: contract.PhaseVersion, Optional: true, Reason: "security database"},
 			{Source: testSource + "/security/trivy-java-db:1", Archive: "security", Path: "security/trivy-java-db", Tag: "1", Phase: contract.PhaseVersion, Optional: true, Reason: "security database"},
 		},
+		Attached:  anyAttachment,
 		Discovery: []contract.DiscoveryTag{},
 	}
 	spec.Overview = contract.Overview{} // see TestOverview

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"ferry/pkg/contract"
@@ -119,7 +120,19 @@ func (q Query) NamedInside() bool {
 	if q.Target != nil {
 		tag = q.Target.Tag
 	}
-	return q.Digest != "" || q.Source.Digest != "" || hexRE.MatchString(tag) || strings.HasSuffix(tag, ".att")
+	return q.Digest != "" || q.Source.Digest != "" || hexRE.MatchString(tag) || Attached(tag)
+}
+
+// Attached reports whether a tag is one of those under which something is
+// attached to an image: a signature, an attestation, an SBOM, a list of referrers
+// (S1.7).
+func Attached(tag string) bool {
+	switch path.Ext(tag) {
+	case ".att", ".sig", ".sbom":
+		return true
+	}
+	hex, ok := strings.CutPrefix(tag, "sha256-")
+	return ok && hexRE.MatchString(hex)
 }
 
 // Inside is the answer where only other images can name what is asked for.

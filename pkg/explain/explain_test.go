@@ -148,7 +148,8 @@ func TestSelection(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", text, diff)
 		}
 	}
-	for _, text := range []string{string(digest(8)), "h.example/d@" + string(digest(8)), ":" + digest(8).Hex(), "modules/a:v1.0.0.att"} {
+	for _, text := range []string{string(digest(8)), "h.example/d@" + string(digest(8)), ":" + digest(8).Hex(), "modules/a:v1.0.0.att",
+		"modules/a:sha256-" + digest(8).Hex(), "modules/a:sha256-" + digest(8).Hex() + ".sig"} {
 		got := Selection(selected(), ask(t, text), names)
 		if len(got) != 1 || got[0].Decision != contract.DecisionUnknown || !strings.Contains(got[0].Reason, "--plan") {
 			t.Errorf("%s: %v, want that a Plan tells", text, got)

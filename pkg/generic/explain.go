@@ -14,11 +14,11 @@ import (
 // Explain tells for each question what Select takes of the catalog's list, and
 // why. Kinds: those of Select, and fault.Usage for a question that names a part
 // of a product.
-func Explain(cat contract.CatalogSpec, queries []explain.Query) ([]contract.Answer, error) {
+func Explain(cat contract.CatalogSpec, opts Options, queries []explain.Query) ([]contract.Answer, error) {
 	if err := CheckQueries(queries); err != nil {
 		return nil, err
 	}
-	spec, err := Select(cat)
+	spec, err := Select(cat, opts)
 	if err != nil {
 		return nil, err
 	}

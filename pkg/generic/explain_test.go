@@ -41,7 +41,7 @@ func TestExplain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answers, err := Explain(cat, queries)
+		answers, err := Explain(cat, Options{}, queries)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,10 +49,10 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", query, got, want)
 		}
 	}
-	if _, err := Explain(cat, []explain.Query{{Text: "platform", Component: "platform"}}); fault.KindOf(err) != fault.Usage {
+	if _, err := Explain(cat, Options{}, []explain.Query{{Text: "platform", Component: "platform"}}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("a part of a list: got %v", err)
 	}
-	if _, err := Explain(contract.CatalogSpec{Vendor: "x"}, nil); fault.KindOf(err) != fault.Damaged {
+	if _, err := Explain(contract.CatalogSpec{Vendor: "x"}, Options{}, nil); fault.KindOf(err) != fault.Damaged {
 		t.Errorf("another vendor: got %v", err)
 	}
 }

@@ -61,13 +61,20 @@ func chosenFrom(items []Item) []oci.Repository {
 
 const archive = "images"
 
-// Select wants all that the catalog's list names, in one archive. Attestations
-// and signatures come along only where the list names them.
+// Options are what a list cannot say.
+type Options struct {
+	// SkipAttachments carries what the list names and nothing else.
+	SkipAttachments bool `json:"skipAttachments,omitempty"`
+}
+
+// Select wants all that the catalog's list names, in one archive, and what is
+// attached to it in the images' own repositories: signatures, SBOMs, attestations
+// and referrers, and what is attached to these.
 //
 // Kinds: fault.Damaged for a catalog that Discover did not make, fault.Policy
 // for a constraint that no tag satisfies, fault.Usage for two lines that land
 // at one place.
-func Select(cat contract.CatalogSpec) (contract.SelectionSpec, error) {
+func Select(cat contract.CatalogSpec, opts Options) (contract.SelectionSpec, error) {
 	if cat.Vendor != Vendor {
 		return contract.SelectionSpec{}, fault.Newf(fault.Damaged, "Catalog", "it is one of %q, this selects from %q", cat.Vendor, Vendor)
 	}
@@ -80,6 +87,9 @@ func Select(cat contract.CatalogSpec) (contract.SelectionSpec, error) {
 		tags[row.Repository] = row.Tags
 	}
 	spec := contract.SelectionSpec{Vendor: Vendor, Source: cat.Source, Archives: []contract.Archive{{Name: archive}}}
+	if !opts.SkipAttachments {
+		spec.Attached = contract.Attachments(2, "{digest}.sig", "{digest}.sbom", "{digest}.att")
+	}
 	owners := targets{}
 	for _, item := range items {
 		images, err := item.images(tags)

@@ -59,7 +59,7 @@ h.example/app@=v1.1.0
 	if err := cat.Validate(); err != nil {
 		t.Errorf("the catalog is not valid: %v", err)
 	}
-	selection, err := Select(cat)
+	selection, err := Select(cat, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,11 +135,11 @@ func TestSelectRefuses(t *testing.T) {
 		{"a version collides with an image", "k/a:v1.0.0\nh/a@^1.0.0", fault.Usage, `"k/a:v1.0.0"`},
 	} {
 		cat := contract.CatalogSpec{Vendor: Vendor, Wanted: strings.Split(tc.list, "\n"), Repositories: repositories}
-		if _, err := Select(cat); fault.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.text) {
+		if _, err := Select(cat, Options{}); fault.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.text) {
 			t.Errorf("%s: got %v (%v), want %v with %q", tc.name, err, fault.KindOf(err), tc.kind, tc.text)
 		}
 	}
-	if _, err := Select(contract.CatalogSpec{Vendor: "x"}); fault.KindOf(err) != fault.Damaged {
+	if _, err := Select(contract.CatalogSpec{Vendor: "x"}, Options{}); fault.KindOf(err) != fault.Damaged {
 		t.Errorf("another vendor's catalog: got %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"mime"
@@ -33,12 +34,18 @@ func IsManifest(mediaType string) bool {
 // Manifest is what ferry needs to know of a manifest. The bytes themselves are
 // kept and sent as they came.
 type Manifest struct {
-	MediaType   string
-	Manifests   []Descriptor // children of an index that are manifests, in order
-	Blobs       []Descriptor // config first, then layers in order, bottom layer first
-	Layers      []Descriptor // the layers alone
-	Subject     *Descriptor
-	Annotations map[string]string
+	MediaType string
+	Manifests []Descriptor // children of an index that are manifests, in order
+	Blobs     []Descriptor // config first, then layers in order, bottom layer first
+	Layers    []Descriptor // the layers alone
+	// Subject is the manifest that this one is attached to. It is not checked:
+	// its digest may be of a kind that ferry does not know.
+	Subject *Descriptor
+	// ArtifactType says what an artifact is; where its author left it out, an
+	// image manifest's config type does, as the distribution-spec wants it in
+	// lists of referrers.
+	ArtifactType string
+	Annotations  map[string]string
 }
 
 // References lists everything that must stand at a target before this manifest:
@@ -60,6 +67,7 @@ func (m *Manifest) References() []Descriptor {
 type manifestJSON struct {
 	SchemaVersion int               `json:"schemaVersion"`
 	MediaType     string            `json:"mediaType"`
+	ArtifactType  string            `json:"artifactType"`
 	Config        *Descriptor       `json:"config"`
 	Layers        []Descriptor      `json:"layers"`
 	Manifests     []Descriptor      `json:"manifests"`
@@ -88,7 +96,7 @@ func ParseManifest(contentType string, body []byte) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manifest{MediaType: mediaType, Subject: raw.Subject, Annotations: raw.Annotations}
+	m := &Manifest{MediaType: mediaType, Subject: raw.Subject, ArtifactType: raw.ArtifactType, Annotations: raw.Annotations}
 	if IsIndex(mediaType) {
 		for _, d := range raw.Manifests {
 			if err := d.validate(); err != nil {
@@ -108,6 +116,7 @@ func ParseManifest(contentType string, body []byte) (*Manifest, error) {
 	}
 	m.Blobs = append([]Descriptor{*raw.Config}, raw.Layers...)
 	m.Layers = raw.Layers
+	m.ArtifactType = cmp.Or(raw.ArtifactType, raw.Config.MediaType)
 	for _, d := range m.Blobs {
 		if err := d.validate(); err != nil {
 			return nil, fmt.Errorf("image manifest: %w", err)

@@ -36,6 +36,13 @@ type Source interface {
 	// tag list.
 	Tags(ctx context.Context, repo oci.Repository) ([]string, error)
 
+	// Referrers lists the manifests of repo that have digest as their subject,
+	// as the registry's referrers API tells, following pages, each once. Kinds
+	// as Resolve: NotFound where the registry does not know the repository or
+	// the manifest, and Unsupported where it has no such API. After these two
+	// the tag oci.ReferrersTag(digest) tells, which is the caller's to ask for.
+	Referrers(ctx context.Context, repo oci.Repository, digest oci.Digest) ([]oci.Descriptor, error)
+
 	// Blob opens the blob that desc names. held, when not nil, are the first
 	// held.Size() bytes of it, kept from an earlier try: the registry is
 	// asked for the rest alone (Range), and start tells how many held bytes

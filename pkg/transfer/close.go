@@ -42,6 +42,8 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 		// The bytes read for links are not part of any total yet.
 		receiver:  receiver{source: c.Source, store: c.Store, retry: c.Retry, log: c.Log, progress: progress.None()},
 		crew:      crew,
+		attached:  sel.Attached,
+		tags:      newKnownTags(sel.Images),
 		locked:    map[string]oci.Digest{},
 		manifests: map[oci.Digest]contract.Manifest{},
 		blobs:     map[oci.Digest]contract.Blob{},
@@ -66,7 +68,9 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 // wanted is an image to be had: selected, or found by a link at some depth.
 type wanted struct {
 	contract.SelectedImage
-	depth int
+	depth    int
+	attached bool // found by a link of the Selection's Attached
+	guessed  bool // its tag is derived, so it need not exist
 }
 
 // found is a wanted image with its digest.
@@ -78,13 +82,17 @@ type found struct {
 // closing is the state of one Close.
 type closing struct {
 	receiver
-	crew   *crew
-	locked map[string]oci.Digest // what references stand for, as the Selection says
+	crew     *crew
+	attached []contract.Link
+	tags     *knownTags
+	locked   map[string]oci.Digest // what references stand for, as the Selection says
 
 	resolved memo[string, oci.Digest]
 	loaded   memo[loadKey, *oci.Manifest]
 	parsed   settled[oci.Digest, parsedManifest]
 	files    memo[filesKey, map[string][]byte]
+	lists    memo[oci.Repository, map[string]bool]
+	listed   memo[loadKey, []oci.Descriptor]
 
 	mu        sync.Mutex
 	images    []found
@@ -110,23 +118,47 @@ func (k *closing) want(w wanted) {
 		if err != nil {
 			return fault.New(fault.Damaged, w.Source, err)
 		}
-		digest, manifest, err := k.find(ctx, ref)
-		if fault.KindOf(err) == fault.NotFound {
-			return k.absent(w, err)
-		}
+		return k.advise(w, k.have(ctx, w, ref))
+	})
+}
+
+// have finds an image with all that belongs to it, and starts what it leads to.
+func (k *closing) have(ctx context.Context, w wanted, ref oci.Reference) error {
+	if w.guessed {
+		lacks, err := k.sourceLacks(ctx, ref)
 		if err != nil {
 			return err
 		}
-		if err := k.require(ctx, ref.Repository, digest, 0); err != nil {
-			return err
+		if lacks {
+			return k.absent(w, fault.Newf(fault.NotFound, w.Source, "the tag list does not have it"))
 		}
-		if !w.LinksOnly {
-			k.mu.Lock()
-			k.images = append(k.images, found{w, digest})
-			k.mu.Unlock()
-		}
-		return k.follow(ctx, w, ref, digest, manifest)
-	})
+	}
+	digest, manifest, err := k.find(ctx, ref)
+	if fault.KindOf(err) == fault.NotFound {
+		return k.absent(w, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := k.require(ctx, ref.Repository, digest, 0); err != nil {
+		return err
+	}
+	if !w.LinksOnly {
+		k.mu.Lock()
+		k.images = append(k.images, found{w, digest})
+		k.mu.Unlock()
+	}
+	return k.follow(ctx, w, ref, digest, manifest)
+}
+
+// advise tells the way around attachments that are broken at the source: nobody
+// there may be able to repair them soon.
+func (k *closing) advise(w wanted, err error) error {
+	kind := fault.KindOf(err)
+	if !w.attached || kind != fault.Protocol && kind != fault.NotFound {
+		return err
+	}
+	return fault.New(fault.Protocol, "", err).Hint("if the source cannot be repaired, --skip-attachments leaves out all that is attached to images")
 }
 
 // absent skips an optional image, and fails for any other. Only a definite
@@ -134,6 +166,9 @@ func (k *closing) want(w wanted) {
 func (k *closing) absent(w wanted, err error) error {
 	if !w.Optional {
 		return fmt.Errorf("the source does not have it, and it is not optional (%s): %w", w.Reason, err)
+	}
+	if w.attached {
+		return nil // an image without a signature lacks nothing
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -167,6 +202,7 @@ func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci
 	if err != nil {
 		return "", nil, err
 	}
+	k.tags.prove(ref)
 	m, err := k.load(ctx, ref.Repository, digest)
 	if err != nil && ref.Digest == "" {
 		err = fault.Part(ref.String(), err) // the tag is there, so the image is not absent
@@ -239,10 +275,8 @@ func (k *closing) note(repo oci.Repository, desc oci.Descriptor, m *oci.Manifest
 	defer k.mu.Unlock()
 	entry, known := k.manifests[desc.Digest]
 	if !known {
-		entry = contract.Manifest{Digest: desc.Digest, MediaType: m.MediaType, Size: desc.Size, Repository: repo.String()}
-		for _, d := range m.References() {
-			entry.References = append(entry.References, d.Digest)
-		}
+		entry = contract.DescribeManifest(desc, m)
+		entry.Repository = repo.String()
 	}
 	entry.Repository = min(entry.Repository, repo.String())
 	k.manifests[desc.Digest] = entry

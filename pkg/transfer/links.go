@@ -21,10 +21,35 @@ import (
 
 // linkOrigin is what a link is followed from.
 type linkOrigin struct {
-	image  wanted
-	ref    oci.Reference
-	digest oci.Digest
-	file   []byte // the content of the link's file
+	image    wanted
+	ref      oci.Reference
+	digest   oci.Digest
+	file     []byte // the content of the link's file
+	attaches bool   // the link is one of the Selection's Attached
+}
+
+// place is where a link's images are read, and where they land: what is attached
+// to an image mostly stands beside it.
+func (o linkOrigin) place(link contract.Link) (oci.Repository, string, error) {
+	if link.Repository == "" {
+		return o.ref.Repository, o.image.Path, nil
+	}
+	repo, err := oci.ParseRepository(link.Repository)
+	if err != nil {
+		return repo, "", fault.New(fault.Damaged, o.image.Source, err)
+	}
+	return repo, link.Path, nil
+}
+
+// derive makes a tag of a template. ok is false for one that needs a tag where the
+// image has none, and for a tag of 128 characters, which leaves no room for a
+// suffix: nothing can be attached to it.
+func (o linkOrigin) derive(template string) (tag string, ok bool) {
+	if strings.Contains(template, "{tag}") && o.ref.Tag == "" {
+		return "", false
+	}
+	tag = strings.NewReplacer("{tag}", o.ref.Tag, "{digest}", "sha256-"+o.digest.Hex()).Replace(template)
+	return tag, oci.ValidTag(tag)
 }
 
 // target is one image that a link leads to.
@@ -34,11 +59,26 @@ type target struct {
 	path, tag  string
 }
 
-var resolvers = map[contract.LinkKind]func(link contract.Link, from linkOrigin) ([]target, error){
-	contract.LinkDigests:   digestsInFile,
-	contract.LinkTags:      tagsInFile,
-	contract.LinkNamedTags: namedTagsInFile,
+type resolver func(ctx context.Context, k *closing, link contract.Link, from linkOrigin) ([]target, error)
+
+var resolvers = map[contract.LinkKind]resolver{
+	contract.LinkDigests:   inFile(digestsInFile),
+	contract.LinkTags:      inFile(tagsInFile),
+	contract.LinkNamedTags: inFile(namedTagsInFile),
 	contract.LinkAttached:  attachedTags,
+	contract.LinkReferrers: referrers,
+}
+
+// inFile is a resolver that needs a file and nothing else. That it cannot be read
+// is the source's fault.
+func inFile(resolve func(contract.Link, linkOrigin) ([]target, error)) resolver {
+	return func(_ context.Context, _ *closing, link contract.Link, from linkOrigin) ([]target, error) {
+		targets, err := resolve(link, from)
+		if err != nil {
+			return nil, fault.New(fault.Protocol, from.image.Source, err)
+		}
+		return targets, nil
+	}
 }
 
 type filesKey struct {
@@ -49,7 +89,10 @@ type filesKey struct {
 // follow starts everything that w's links lead to. Files are read in the image,
 // or in each image of an index.
 func (k *closing) follow(ctx context.Context, w wanted, ref oci.Reference, digest oci.Digest, m *oci.Manifest) error {
-	if err := k.start(w, linkOrigin{image: w, ref: ref, digest: digest}, nil); err != nil {
+	if err := k.start(ctx, w, linkOrigin{image: w, ref: ref, digest: digest, attaches: w.attached}, nil); err != nil {
+		return err
+	}
+	if err := k.followAttached(ctx, w, ref, digest, m); err != nil {
 		return err
 	}
 	names := fileNames(w.Links)
@@ -61,7 +104,7 @@ func (k *closing) follow(ctx context.Context, w wanted, ref oci.Reference, diges
 		if err != nil {
 			return err
 		}
-		return k.start(w, linkOrigin{image: w, ref: ref, digest: digest}, files)
+		return k.start(ctx, w, linkOrigin{image: w, ref: ref, digest: digest}, files)
 	})
 }
 
@@ -94,7 +137,7 @@ func hasFiles(m *oci.Manifest) bool {
 
 // start starts the targets of those links that need a file, or, when files is
 // nil, of those that need none.
-func (k *closing) start(w wanted, from linkOrigin, files map[string][]byte) error {
+func (k *closing) start(ctx context.Context, w wanted, from linkOrigin, files map[string][]byte) error {
 	for _, link := range w.Links {
 		if (link.File == "") != (files == nil) || len(files[link.Unless]) > 0 {
 			continue
@@ -109,18 +152,19 @@ func (k *closing) start(w wanted, from linkOrigin, files map[string][]byte) erro
 			}
 			from.file = content
 		}
-		targets, err := resolvers[link.Kind](link, from)
+		targets, err := resolvers[link.Kind](ctx, k, link, from)
 		if err != nil {
-			return fault.New(fault.Protocol, w.Source, err)
+			return err
 		}
 		for _, t := range targets {
-			k.want(linked(w, link, t))
+			k.want(linked(from, link, t))
 		}
 	}
 	return nil
 }
 
-func linked(from wanted, link contract.Link, t target) wanted {
+func linked(origin linkOrigin, link contract.Link, t target) wanted {
+	from := origin.image
 	separator, reason := ":", "attached to "+from.Source
 	if strings.HasPrefix(t.reference, "sha256:") {
 		separator = "@"
@@ -128,19 +172,25 @@ func linked(from wanted, link contract.Link, t target) wanted {
 	if link.File != "" {
 		reason = link.File + " of " + from.Source
 	}
-	return wanted{
+	w := wanted{
 		SelectedImage: contract.SelectedImage{
 			Source:   t.repository + separator + t.reference,
 			Archive:  from.Archive,
 			Path:     t.path,
 			Tag:      t.tag,
 			Phase:    link.Phase,
-			Optional: link.Optional,
+			Optional: link.Optional || origin.attaches && link.Kind == contract.LinkAttached,
 			Reason:   reason,
 			Links:    link.Links,
 		},
-		depth: from.depth + 1,
+		depth:    from.depth + 1,
+		attached: origin.attaches,
+		guessed:  link.Kind == contract.LinkAttached,
 	}
+	if origin.attaches {
+		w.Needs = from.Needs // no signature of a channel that is not carried
+	}
+	return w
 }
 
 func fileNames(links []contract.Link) []string {
@@ -259,20 +309,4 @@ func tagOf(value json.RawMessage) (string, bool) {
 		return fmt.Sprintf("%.0f", number), true
 	}
 	return "", false
-}
-
-// attachedTags derives tags from the image (S1.7.1).
-func attachedTags(link contract.Link, from linkOrigin) ([]target, error) {
-	var out []target
-	for _, template := range link.Templates {
-		if strings.Contains(template, "{tag}") && from.ref.Tag == "" {
-			continue
-		}
-		tag := strings.NewReplacer("{tag}", from.ref.Tag, "{digest}", "sha256-"+from.digest.Hex()).Replace(template)
-		if !oci.ValidTag(tag) {
-			continue // a tag of 128 characters leaves no room for a suffix: nothing can be attached to it
-		}
-		out = append(out, target{link.Repository, tag, link.Path, tag})
-	}
-	return out, nil
 }

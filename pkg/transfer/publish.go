@@ -22,10 +22,11 @@ import (
 
 // Publisher writes Contents to a target and proves that they stand there.
 //
-// Order is everything: blobs, then child manifests, then tags by
-// phase; no tag is written before all tags of lower phases. What stands there
-// already is asked for and not written, so a second run writes nothing, and
-// immutable tags are no trouble (Q24).
+// Order is everything: blobs, then child manifests and what is attached, then
+// tags by phase; no tag is written before all tags of lower phases. What stands
+// there already is asked for and not written, so a second run writes nothing, and
+// immutable tags are no trouble (Q24). Lists of referrers, which the target may
+// have entries of its own in, are kept by publish_referrers.go.
 type Publisher struct {
 	Target   registry.Target
 	Content  store.Reader
@@ -76,6 +77,14 @@ type tagTask struct {
 	digest    oci.Digest
 	phase     int
 	discovery bool
+	// list takes any index for the right one: what is listed there may have
+	// become more at the target (S7.6.5).
+	list bool
+}
+
+// stands reports whether desc is what the task wants at the target.
+func (t tagTask) stands(desc oci.Descriptor) bool {
+	return desc.Digest == t.digest || t.list && desc.MediaType == oci.MediaTypeIndex
 }
 
 // publishing is the state of one Publish.
@@ -101,12 +110,13 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	placeholder := oci.NewPlaceholder()
 	run := &publishing{Publisher: p, graph: c.Graph(), content: placeholderContent{p.Content, placeholder}}
 	run.graph[placeholder.Descriptor.Digest] = run.content.manifest()
-	tasks, err := p.tasks(c, placeholder.Descriptor.Digest)
+	all, err := p.tasks(c, placeholder.Descriptor.Digest)
 	if err != nil {
 		return contract.ReceiptSpec{}, Published{}, err
 	}
+	tasks, lists := run.separate(all)
 	run.roots = map[oci.Repository]oci.Repository{}
-	for _, t := range tasks {
+	for _, t := range all {
 		run.roots[t.ref.Repository] = t.root
 	}
 	p.Progress.Phase("comparing tags")
@@ -114,7 +124,7 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	if err := run.expect(ctx, assumed); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
-	run.figures.Tags = int64(len(tasks) + len(assumed))
+	run.figures.Tags = int64(len(all) + len(assumed))
 	p.Progress.AddImages(int64(len(assumed)))
 	missing, err := run.missing(ctx, tasks)
 	if err != nil {
@@ -124,9 +134,9 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.AddImages(int64(len(tasks) - len(missing)))
-	checked := tasks
+	checked := all
 	if p.TrustTags {
-		checked = missing
+		checked = append(slices.Clone(missing), carried(lists)...)
 	}
 	if err := run.blobs(ctx, checked); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
@@ -134,13 +144,34 @@ func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract
 	if err := run.children(ctx, checked); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
-	if err := run.tags(ctx, missing); err != nil {
+	// What is attached is listed before a version shows that there is something
+	// to verify.
+	content, later := contentFirst(missing)
+	if err := run.tags(ctx, content); err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	if err := run.list(ctx, lists); err != nil {
+		return contract.ReceiptSpec{}, run.figures, err
+	}
+	if err := run.tags(ctx, later); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
 	p.Progress.Phase("reading back")
 	receipt, err := run.readBack(ctx, append(tasks, assumed...))
+	if err == nil {
+		err = run.readLists(ctx, lists, &receipt)
+	}
 	receipt.Skipped, receipt.Overview = c.Skipped, c.Overview
 	return receipt, run.figures, err
+}
+
+// contentFirst splits tasks, which are sorted by phase, behind the first phase.
+func contentFirst(tasks []tagTask) (content, later []tagTask) {
+	n := slices.IndexFunc(tasks, func(t tagTask) bool { return t.phase > contract.PhaseContent })
+	if n < 0 {
+		n = len(tasks)
+	}
+	return tasks[:n], tasks[n:]
 }
 
 // tasks lists all tags with their place at the target, and refuses two that
@@ -158,7 +189,7 @@ func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTa
 			return fault.Newf(fault.Usage, ref.String(), "two images would land here").Hint("choose another prefix mapping")
 		}
 		owner[ref.String()] = digest
-		tasks = append(tasks, tagTask{ref, root, digest, phase, discovery})
+		tasks = append(tasks, tagTask{ref: ref, root: root, digest: digest, phase: phase, discovery: discovery})
 		return nil
 	}
 	for _, im := range c.Images {
@@ -179,7 +210,8 @@ func (p *Publisher) assumed(c *contract.Contents) []tagTask {
 	var tasks []tagTask
 	for _, a := range c.Assumed {
 		repo, root := p.repository(a.Path)
-		tasks = append(tasks, tagTask{ref: repo.WithTag(a.Tag), root: root, digest: a.Digest})
+		_, list := oci.SubjectOfTag(a.Tag)
+		tasks = append(tasks, tagTask{ref: repo.WithTag(a.Tag), root: root, digest: a.Digest, list: list})
 	}
 	return tasks
 }
@@ -234,7 +266,7 @@ func (p *publishing) missing(ctx context.Context, tasks []tagTask) ([]tagTask, e
 			if err != nil && fault.KindOf(err) != fault.NotFound {
 				return err
 			}
-			if err == nil && desc.Digest == t.digest {
+			if err == nil && t.stands(desc) {
 				return nil
 			}
 			mu.Lock()
@@ -401,14 +433,14 @@ func (p *publishing) upload(ctx context.Context, desc oci.Descriptor, repo oci.R
 	return nil
 }
 
-// children puts the manifests that others refer to, each below its parents, by
-// digest. Tags follow afterwards.
+// children puts the manifests that others refer to, each below its parents, and
+// those that are attached to others, by digest. Tags follow afterwards.
 func (p *publishing) children(ctx context.Context, tasks []tagTask) error {
 	repos, roots := byRepository(tasks)
 	crew := p.newCrew(ctx)
 	for _, repo := range repos {
 		manifests, _ := p.graph.Closure(roots[repo]...)
-		needed := p.referenced(manifests)
+		needed := p.first(manifests)
 		if len(needed) == 0 {
 			continue
 		}
@@ -424,16 +456,16 @@ func (p *publishing) children(ctx context.Context, tasks []tagTask) error {
 	return crew.wait(ctx)
 }
 
-// referenced returns those of manifests that another one of them refers to, in
-// the same order.
-func (p *publishing) referenced(manifests []*contract.Manifest) []*contract.Manifest {
+// first returns those of manifests that another one of them refers to, and those
+// that a list of referrers will refer to, in the same order.
+func (p *publishing) first(manifests []*contract.Manifest) []*contract.Manifest {
 	isChild := map[oci.Digest]bool{}
 	for _, m := range manifests {
 		for _, d := range m.References {
 			isChild[d] = true
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(manifests), func(m *contract.Manifest) bool { return !isChild[m.Digest] })
+	return slices.DeleteFunc(slices.Clone(manifests), func(m *contract.Manifest) bool { return !isChild[m.Digest] && m.Subject == "" })
 }
 
 func (p *publishing) child(ctx context.Context, repo oci.Repository, m *contract.Manifest) error {
@@ -530,13 +562,13 @@ func (p *publishing) readBack(ctx context.Context, tasks []tagTask) (contract.Re
 			if err != nil {
 				return fmt.Errorf("reading it back: %w", err)
 			}
-			if desc.Digest != t.digest {
+			if !t.stands(desc) {
 				return fault.Newf(fault.Protocol, "", "reading it back gave %s, but %s was published", desc.Digest, t.digest).
 					Hint("somebody else may be writing to the target; publish again when they are done")
 			}
 			receipt.Tags[i] = contract.ReceiptTag{
 				Repository: t.ref.Repository.String(), Tag: t.ref.Tag, Digest: desc.Digest,
-				MediaType: desc.MediaType, Size: desc.Size, Discovery: t.discovery,
+				MediaType: desc.MediaType, Size: desc.Size, Discovery: t.discovery, Referrers: t.list && oci.IsIndex(desc.MediaType),
 			}
 			return nil
 		})

@@ -44,6 +44,11 @@ func (s *StoredSource) Tags(ctx context.Context, repo oci.Repository) ([]string,
 	return slices.Clone(tags), err // callers sort what they get
 }
 
+// Referrers implements registry.Source.
+func (s *StoredSource) Referrers(ctx context.Context, repo oci.Repository, digest oci.Digest) ([]oci.Descriptor, error) {
+	return s.source.Referrers(ctx, repo, digest)
+}
+
 // Manifest implements registry.Source. Besides its kinds there are fault.Local,
 // and fault.Damaged for a store that has rotted.
 func (s *StoredSource) Manifest(ctx context.Context, ref oci.Reference) (oci.Descriptor, []byte, error) {

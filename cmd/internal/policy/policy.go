@@ -38,6 +38,7 @@ type Deckhouse struct {
 	NoInstaller       bool     `help:"Leave the installer out." group:"What to carry (Deckhouse)"`
 	NoPlugins         bool     `help:"Choose no plugins of d8; those of --include-plugin stay." group:"What to carry (Deckhouse)"`
 	NoDeckhouseCLI    bool     `name:"no-deckhouse-cli" help:"Leave d8 itself out." group:"What to carry (Deckhouse)"`
+	SkipAttachments   bool     `help:"Leave out signatures, SBOMs and other manifests attached to images; vulnerability attestations come as d8 carries them." group:"What to carry (Deckhouse)"`
 	SkipVEXImages     bool     `name:"skip-vex-images" help:"Leave vulnerability attestations (VEX) out." group:"What to carry (Deckhouse)"`
 }
 
@@ -56,7 +57,7 @@ func (f Deckhouse) Read() (deckhouse.Policy, error) {
 		ModulesPathSuffix: f.ModulesPathSuffix, OnlyExtraImages: f.OnlyExtraImages, InstallerTag: f.InstallerTag,
 		NoPlatform: f.NoPlatform, NoModules: f.NoModules, NoPackages: f.NoPackages, NoSecurityDB: f.NoSecurityDB, NoInstaller: f.NoInstaller,
 		IncludePlugins: f.IncludePlugin, DeckhouseCLITag: f.DeckhouseCLITag, NoPlugins: f.NoPlugins, NoDeckhouseCLI: f.NoDeckhouseCLI,
-		SkipVEX:       f.SkipVEXImages,
+		SkipVEX: f.SkipVEXImages, SkipAttachments: f.SkipAttachments,
 		ProxyRegistry: f.ProxyRegistry, ProxyGapPatches: f.ProxyGapPatches, ProxyGapMinors: f.ProxyGapMinors,
 	}
 	return p, p.Validate()

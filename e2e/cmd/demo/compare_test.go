@@ -115,7 +115,7 @@ func TestTable(t *testing.T) {
 	if err := table([]string{"=" + examples + "catalog.json", "discover=" + examples + "catalog.json", "publish=" + examples + "receipt.json"}, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"discover  0.00", "9 repositories with 18 tags, 3 channels", "11 tags stand at registry.closed.example:5000/mirror/dkp, 1 skipped"} {
+	for _, want := range []string{"discover  0.00", "9 repositories with 18 tags, 3 channels", "13 tags stand at registry.closed.example:5000/mirror/dkp, 1 skipped"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
 		}

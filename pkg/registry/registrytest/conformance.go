@@ -28,6 +28,7 @@ func Conformance(t *testing.T, target registry.Target, root oci.Repository) {
 		{"mount", conformMount},
 		{"resume", conformResume},
 		{"tags", conformTags},
+		{"referrers", conformReferrers},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(t, target, root.Join(tt.name)) })
 	}
@@ -48,10 +49,15 @@ func conformAbsent(t *testing.T, target registry.Target, repo oci.Repository) {
 	WantKind(t, err, fault.NotFound)
 	_, _, err = target.Manifest(ctx, repo.WithDigest(nothing.Digest))
 	WantKind(t, err, fault.NotFound)
-	_, err = target.Tags(ctx, repo)
-	WantKind(t, err, fault.NotFound)
+	if tags, err := target.Tags(ctx, repo); err != nil || len(tags) > 0 { // some list nothing instead
+		WantKind(t, err, fault.NotFound)
+	}
 	_, _, err = target.Blob(ctx, repo, nothing, nil)
 	WantKind(t, err, fault.NotFound)
+	list, err := target.Referrers(ctx, repo, nothing.Digest)
+	if kind := fault.KindOf(err); len(list) > 0 || err != nil && kind != fault.NotFound && kind != fault.Unsupported {
+		t.Errorf("Referrers of nothing = %v, %v", list, err)
+	}
 	if has, err := target.HasBlob(ctx, repo, nothing); has || err != nil {
 		t.Errorf("HasBlob = %t, %v", has, err)
 	}
@@ -172,5 +178,40 @@ func conformTags(t *testing.T, target registry.Target, repo oci.Repository) {
 	slices.Sort(got)
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("Tags = %v, %v, want %v", got, err, want)
+	}
+}
+
+// conformReferrers: what is attached is listed, once and by its subject alone, or
+// the registry says that it has no such list, then and again (S1.7.5).
+func conformReferrers(t *testing.T, target registry.Target, repo oci.Repository) {
+	ctx := t.Context()
+	config := pushBlob(t, target, repo, "application/vnd.oci.empty.v1+json", []byte("{}"))
+	put := func(body []byte) oci.Descriptor {
+		desc := oci.Descriptor{MediaType: oci.MediaTypeManifest, Digest: oci.DigestOf(body), Size: int64(len(body))}
+		if err := target.PutManifest(ctx, repo.WithTag(desc.Digest.Hex()), desc.MediaType, body); err != nil {
+			t.Fatalf("PutManifest: %v", err)
+		}
+		return desc
+	}
+	image, other := put(ImageManifest(config)), put(ImageManifest(config, config))
+	var want []oci.Descriptor
+	for _, kind := range []string{"text/spdx", "application/vnd.example.signature", "application/vnd.example.vex"} {
+		want = append(want, put(AttachedManifest(image, kind, config, config)))
+	}
+	put(AttachedManifest(other, "text/spdx", config, config))
+	byDigest := func(a, b oci.Descriptor) int { return strings.Compare(string(a.Digest), string(b.Digest)) }
+	slices.SortFunc(want, byDigest)
+	for range 2 {
+		got, err := target.Referrers(ctx, repo, image.Digest)
+		slices.SortFunc(got, byDigest)
+		if fault.KindOf(err) == fault.Unsupported && got == nil {
+			continue
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("Referrers = %v, %v, want %v", got, err, want)
+		}
+		if none, err := target.Referrers(ctx, repo, want[0].Digest); len(none) > 0 || err != nil {
+			t.Errorf("Referrers of what nothing is attached to = %v, %v", none, err)
+		}
 	}
 }

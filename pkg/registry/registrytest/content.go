@@ -125,6 +125,15 @@ func ImageManifest(config oci.Descriptor, layers ...oci.Descriptor) []byte {
 	return marshal(map[string]any{"schemaVersion": 2, "mediaType": oci.MediaTypeManifest, "config": config, "layers": layers})
 }
 
+// AttachedManifest returns the manifest of an artifact that has subject, with an
+// annotation, as a list of referrers must repeat it.
+func AttachedManifest(subject oci.Descriptor, artifactType string, config oci.Descriptor, layers ...oci.Descriptor) []byte {
+	return marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": oci.MediaTypeManifest, "artifactType": artifactType, "config": config, "layers": layers,
+		"subject": subject, "annotations": map[string]string{"of": string(subject.Digest)},
+	})
+}
+
 // IndexManifest returns an OCI image index.
 func IndexManifest(manifests ...oci.Descriptor) []byte {
 	if manifests == nil {

@@ -7,8 +7,8 @@
 // A client that passes against it asks for things in the right order. It keeps
 // content in memory, or in files ([WithDir]) for content larger than that.
 //
-// It has no referrers API (answers 404, as the spec allows) and no deletion of
-// content over HTTP.
+// It has the referrers API, unless [WithoutReferrers] takes it away, and no
+// deletion of content over HTTP.
 package registrytest
 
 import (
@@ -56,6 +56,7 @@ type options struct {
 	dir            string
 	pageSize       int
 	tagListStatus  int
+	noReferrers    bool
 	headStatus     int
 	mountStatus    int
 	noDigestHeader bool
@@ -72,11 +73,16 @@ type Option func(*options)
 // can be served; GET is then answered with sendfile.
 func WithDir(dir string) Option { return func(o *options) { o.dir = dir } }
 
-// WithPageSize caps a page of the tag list at n tags, whatever the client asks.
+// WithPageSize caps a page of the tag list at n tags, whatever the client asks,
+// and a page of referrers at n manifests.
 func WithPageSize(n int) Option { return func(o *options) { o.pageSize = n } }
 
 // WithoutTagList answers every tag list with status (404 or 405).
 func WithoutTagList(status int) Option { return func(o *options) { o.tagListStatus = status } }
+
+// WithoutReferrers takes the referrers API away, as distribution has none: it
+// answers 404, and a manifest that has a subject is stored without a word of it.
+func WithoutReferrers() Option { return func(o *options) { o.noReferrers = true } }
 
 // WithoutHead answers HEAD of manifests with status (405, 404, 403).
 func WithoutHead(status int) Option { return func(o *options) { o.headStatus = status } }
@@ -206,6 +212,16 @@ func (r *Registry) PutImage(path, tag string, layers ...[]byte) oci.Descriptor {
 	return r.PutManifest(path, tag, oci.MediaTypeManifest, ImageManifest(config, descs...))
 }
 
+// PutAttached stores an artifact of one layer that has subject, a digest in the
+// same repository, under tag unless that is "".
+func (r *Registry) PutAttached(path, tag string, subject oci.Descriptor, artifactType string, layer []byte) oci.Descriptor {
+	config := r.PutBlob(path, []byte("{}"))
+	config.MediaType = "application/vnd.oci.empty.v1+json"
+	blob := r.PutBlob(path, layer)
+	blob.MediaType = artifactType
+	return r.PutManifest(path, tag, oci.MediaTypeManifest, AttachedManifest(subject, artifactType, config, blob))
+}
+
 // Delete removes a tag, manifest or blob from the repository at path: what a
 // garbage collection in the middle of a run does.
 func (r *Registry) Delete(path, reference string) {
@@ -228,6 +244,17 @@ func (r *Registry) Tags() map[string]oci.Digest {
 		}
 	}
 	return tags
+}
+
+// Manifests returns the digest of every manifest in the repository at path, sorted.
+func (r *Registry) Manifests(path string) []oci.Digest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	repo := r.repos[path]
+	if repo == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(repo.manifests))
 }
 
 // Has reports whether the repository at path holds digest as a blob or as a

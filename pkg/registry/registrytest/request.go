@@ -19,6 +19,8 @@ const (
 	KindTags     Kind = "tags"     // /v2/<path>/tags/list
 	KindToken    Kind = "token"    // /token
 	KindOther    Kind = "other"
+
+	KindReferrers Kind = "referrers" // /v2/<path>/referrers/<digest>
 )
 
 // Request is one request as it was answered.
@@ -102,7 +104,7 @@ func parse(req *http.Request) *Request {
 	for _, endpoint := range []struct {
 		kind Kind
 		mark string
-	}{{KindUpload, "/blobs/uploads/"}, {KindBlob, "/blobs/"}, {KindManifest, "/manifests/"}, {KindTags, "/tags/"}} {
+	}{{KindUpload, "/blobs/uploads/"}, {KindBlob, "/blobs/"}, {KindManifest, "/manifests/"}, {KindTags, "/tags/"}, {KindReferrers, "/referrers/"}} {
 		// The last mark counts: a repository may be named "blobs".
 		if i := strings.LastIndex(rest, endpoint.mark); i > 0 {
 			p.Kind, p.Repository, p.Reference = endpoint.kind, rest[:i], rest[i+len(endpoint.mark):]

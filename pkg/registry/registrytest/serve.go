@@ -60,6 +60,8 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, p *Request) {
 		r.serveBlob(w, req, p)
 	case KindTags:
 		r.serveTags(w, req, p)
+	case KindReferrers:
+		r.serveReferrers(w, req, p)
 	case KindMount:
 		r.serveMount(w, req, p)
 	case KindUpload:
@@ -160,7 +162,7 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, p *Requ
 		writeError(w, http.StatusBadRequest, code, message)
 		return
 	}
-	if m.Subject != nil {
+	if m.Subject != nil && !r.opts.noReferrers {
 		w.Header().Set("OCI-Subject", string(m.Subject.Digest))
 	}
 	r.setDigest(w, desc.Digest)

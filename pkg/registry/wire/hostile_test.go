@@ -259,6 +259,15 @@ func TestLinks(t *testing.T) {
 		if n := len(registry.requests()); n > 100 {
 			t.Errorf("%s: %d requests", name, n)
 		}
+		lists := hostile(t, func(w http.ResponseWriter, req *http.Request) {
+			w.Header().Set("Link", link)
+			w.Header().Set("Content-Type", oci.MediaTypeIndex)
+			w.Write(registrytest.IndexManifest())
+		})
+		_, err = loggedIn(t, lists.host).Referrers(t.Context(), oci.Repository{Host: lists.host, Path: "a"}, oci.DigestOf(nil))
+		if n := len(lists.requests()); fault.KindOf(err) != fault.Protocol || n > 100 {
+			t.Errorf("referrers %s: %v after %d requests", name, err, n)
+		}
 	}
 	if n := len(attacker.requests()); n != 0 {
 		t.Errorf("the attacker got %d requests", n)

@@ -21,6 +21,7 @@ const (
 	verbResolve verb = iota
 	verbManifest
 	verbTags
+	verbReferrers
 	verbBlob
 	verbHasBlob
 	verbMount
@@ -59,8 +60,9 @@ type operation struct {
 	failure  *fault.Error  // final; the operation is over
 	refusal  *fault.Error  // of the last answer, nil when it was a success
 	status   int           // of the last answer
+	code     string        // of the last refusal, as the distribution-spec names it
 	start    int64         // verbBlob: held bytes in front of the body
-	answer   *answer       // verbResolve, verbManifest: the success
+	answer   *answer       // of a verb whose answer is read whole: the success
 	session  *url.URL      // open upload
 
 	// Of the blob request in flight: where regclient wants the body to
@@ -133,10 +135,10 @@ func (op *operation) fail(err *fault.Error) error {
 }
 
 // refused notes a refusal without ending the operation.
-func (op *operation) refused(status int, err *fault.Error) {
+func (op *operation) refused(status int, code string, err *fault.Error) {
 	op.mu.Lock()
 	defer op.mu.Unlock()
-	op.status, op.refusal = status, err
+	op.status, op.code, op.refusal = status, code, err
 }
 
 // nextPause spends one repetition and tells how long to wait before it.

@@ -283,7 +283,7 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	switch {
 	case resp.StatusCode < 300:
 		if req.Method != http.MethodDelete {
-			op.refused(resp.StatusCode, nil)
+			op.refused(resp.StatusCode, "", nil)
 		}
 		return t.accept(op, req, resp)
 	case resp.StatusCode < 400 && resp.Header.Get("Location") != "":
@@ -298,9 +298,10 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, errorLimit)) // a cut error document is no more than less detail
 	resp.Body.Close()
-	refusal := readRefusal(resp.StatusCode, body).fault(op)
+	said := readRefusal(resp.StatusCode, body)
+	refusal := said.fault(op)
 	if req.Method != http.MethodDelete { // cancelling an upload says nothing of why
-		op.refused(resp.StatusCode, refusal)
+		op.refused(resp.StatusCode, said.code, refusal)
 	}
 	if temporary(fault.KindOf(refusal)) {
 		return t.retry(op, req, refusal, resp.Header.Get("Retry-After"))
@@ -396,7 +397,7 @@ func (t *transport) waitForPause(ctx context.Context, op *operation) error {
 }
 
 // checkRedirect lets reads go to another host, without credentials, but never
-// uploads or tag lists, and nothing from TLS to plain text (N3).
+// uploads or lists, and nothing from TLS to plain text (N3).
 func (t *transport) checkRedirect(op *operation, req *http.Request, resp *http.Response) *fault.Error {
 	to, err := req.URL.Parse(resp.Header.Get("Location"))
 	if err != nil {
@@ -406,7 +407,7 @@ func (t *transport) checkRedirect(op *operation, req *http.Request, resp *http.R
 	switch {
 	case to.Scheme != "https" && req.URL.Scheme == "https":
 		return protocol(op.subject, "%s redirects from TLS to plain text at %s", op.repo.Host, to.Host)
-	case foreign && (op.verb == verbTags || req.Method != http.MethodGet && req.Method != http.MethodHead):
+	case foreign && (op.verb == verbTags || op.verb == verbReferrers || req.Method != http.MethodGet && req.Method != http.MethodHead):
 		return protocol(op.subject, "%s redirects a %s to another host, %s", op.repo.Host, req.Method, to.Host)
 	}
 	return nil
@@ -417,7 +418,7 @@ func (t *transport) accept(op *operation, req *http.Request, resp *http.Response
 	switch op.verb {
 	case verbBlob:
 		return op.acceptBlob(resp)
-	case verbResolve, verbManifest:
+	case verbResolve, verbManifest, verbReferrers:
 		return t.acceptWhole(op, req, resp, oci.ManifestLimit)
 	case verbTags:
 		return t.acceptWhole(op, req, resp, tagPageLimit)
@@ -428,7 +429,8 @@ func (t *transport) accept(op *operation, req *http.Request, resp *http.Response
 		}
 	case verbPutManifest:
 		// Without this header regclient would write a referrers tag of its
-		// own making. What stands at the target is what the plan says.
+		// own making, and read one that it keeps in memory. Who publishes
+		// knows what the tag has to list, and writes it once.
 		resp.Header.Set("OCI-Subject", string(subjectOf(op.body)))
 	}
 	return resp, false, nil

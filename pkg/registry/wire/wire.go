@@ -110,6 +110,7 @@ type host struct {
 	reg       *reg.Reg
 	transport *transport
 	slots     chan struct{}
+	silent    sync.Map // paths of repositories without the referrers API
 }
 
 // New returns a Client. It fails with fault.Usage when docker's configuration

@@ -72,6 +72,8 @@ func TestConformance(t *testing.T) {
 		"short tokens":  {registrytest.WithTokenAuth(token)},
 		"small body":    {registrytest.WithMaxBody(2 << 20)},
 		"mount refused": {registrytest.WithoutMount(202)},
+		"no referrers":  {registrytest.WithoutReferrers()},
+		"small pages":   {registrytest.WithPageSize(2)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -239,11 +241,16 @@ func TestKinds(t *testing.T) {
 				"Manifest": func() error { _, _, err := c.Manifest(t.Context(), repo.WithDigest(image.Digest)); return err },
 				"Tags":     func() error { _, err := c.Tags(t.Context(), repo); return err },
 				"Blob":     func() error { _, _, err := fetch(t.Context(), c, repo, blob, nil); return err },
+
+				"Referrers": func() error { _, err := c.Referrers(t.Context(), repo, image.Digest); return err },
 			} {
 				err := run()
 				want := tt.want
 				if call == "Resolve" && tt.fault.Status == 404 {
 					want = fault.NotFound // HEAD brings no code, and is believed
+				}
+				if call == "Referrers" && tt.fault.Status == 415 {
+					want = fault.Protocol // it does not say that there are none to ask for
 				}
 				if got := fault.KindOf(err); got != want {
 					t.Errorf("%s: %v (%v), want %v", call, got, err, want)
