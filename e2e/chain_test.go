@@ -347,11 +347,12 @@ func TestGenericList(t *testing.T) {
 func TestContractsAndManuals(t *testing.T) {
 	for stage, want := range map[string]string{
 		"discover": "writes ferry/v1alpha1 Catalog\n",
-		"select":   "reads ferry/v1alpha1 Catalog\nwrites ferry/v1alpha1 Selection\n",
-		"fetch":    "reads ferry/v1alpha1 Selection\nreads ferry/v1alpha1 Plan\nwrites ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Plan\n",
-		"pack":     "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Bundle\nwrites ferry/v1alpha1 Inventory\n",
-		"unpack":   "writes ferry/v1alpha1 Inventory\n",
-		"publish":  "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Receipt\n",
+		"select": "reads ferry/v1alpha1 Catalog\nreads ferry/v1alpha1 Selection\nreads ferry/v1alpha1 Plan\nreads ferry/v1alpha1 Inventory\nreads ferry/v1alpha1 Bundle\n" +
+			"writes ferry/v1alpha1 Selection\nwrites ferry/v1alpha1 Explanation\n",
+		"fetch":   "reads ferry/v1alpha1 Selection\nreads ferry/v1alpha1 Plan\nwrites ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Plan\n",
+		"pack":    "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Bundle\nwrites ferry/v1alpha1 Inventory\n",
+		"unpack":  "writes ferry/v1alpha1 Inventory\n",
+		"publish": "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Receipt\n",
 	} {
 		if diff := cmp.Diff(want+"writes ferry/v1alpha1 Report\n", run(t, "", "ferry-"+stage, "--contracts")); diff != "" {
 			t.Errorf("contracts of %s (-want +got):\n%s", stage, diff)

@@ -26,7 +26,11 @@ import (
 type flags struct {
 	Releases string `placeholder:"FILE" help:"Write the manifests of the selected Deckhouse releases to FILE, deckhousereleases.yaml in bundles of d8. Where no release is chosen by channels, an older FILE of that kind is removed."`
 	policy.Deckhouse
-	ModulesFilter string `placeholder:"NAME:TAG[;NAME:TAG]" help:"Of a ModuleSource carry these modules alone, each at this version, or at this channel and its version." group:"What to carry (ModuleSource)"`
+	ModulesFilter string   `placeholder:"NAME:TAG[;NAME:TAG]" help:"Of a ModuleSource carry these modules alone, each at this version, or at this channel and its version." group:"What to carry (ModuleSource)"`
+	Select        struct{} `cmd:"" default:"1" hidden:"" help:"Write a Selection."`
+	Explain       struct {
+		Queries []string `arg:"" name:"query" help:"What to ask for: HOST/PATH:TAG, HOST/PATH@DIGEST, PATH:TAG at the target, a digest, or a part such as platform@v1.70.1, module/console@v1.40.0, package/redis."`
+	} `cmd:"" help:"Say why images are carried or not: an Explanation instead of a Selection. Of a Catalog, with the same flags, it tells what select decides and by which rule; of a Selection, Plan, Inventory or Bundle, where an image lands and why."`
 }
 
 const description = `
@@ -36,6 +40,11 @@ Images that are named only inside other images are not listed yet; the Selection
 
     ferry-select -i catalog.json --include-platform '>=1.71' --releases deckhousereleases.yaml -o selection.json
     grep stable selection.json
+
+Why something is carried or not, ferry-select explain tells, from any document:
+
+    ferry-select explain -i catalog.json --include-platform '>=1.71' platform@v1.70.1 module/console
+    ferry-select explain -i plan.json modules/console:v1.43.5
 `
 
 func main() {
@@ -44,10 +53,12 @@ func main() {
 		Name:        "select",
 		Summary:     "Decide which images of a Catalog to carry",
 		Description: description,
-		Reads:       []contract.Kind{contract.KindCatalog},
-		Writes:      []contract.Kind{contract.KindSelection},
-		Flags:       f,
-		Run:         f.run,
+		Reads: []contract.Kind{
+			contract.KindCatalog, contract.KindSelection, contract.KindPlan, contract.KindInventory, contract.KindBundle,
+		},
+		Writes: []contract.Kind{contract.KindSelection, contract.KindExplanation},
+		Flags:  f,
+		Run:    f.run,
 	})
 }
 
@@ -60,6 +71,9 @@ type choice struct {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	if s.Verb == "explain" {
+		return f.explain(ctx, s)
+	}
 	catalog, in, err := stage.DecodeInput[contract.CatalogSpec](ctx, s)
 	if err != nil {
 		return err
@@ -170,12 +184,25 @@ func describesReleases(path string) (bool, error) {
 	return string(head) == deckhouse.ReleasesHead, err
 }
 
-func (f *flags) generic(catalog contract.CatalogSpec) (choice, error) {
-	opts := generic.Options{SkipAttachments: f.SkipAttachments}
+var errListKnows = fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit, but for --skip-attachments")
+
+// listOptions are the options for a list of images.
+func (f *flags) listOptions() (generic.Options, error) {
 	others := f.Deckhouse
 	others.SkipAttachments = false
-	if others.Given() || f.ModulesFilter != "" || f.Releases != "" {
-		return choice{}, fault.Newf(fault.Usage, "", "the Catalog was made from a list of images, which says itself what is wanted; the flags for Deckhouse do not fit, but for --skip-attachments")
+	if others.Given() || f.ModulesFilter != "" {
+		return generic.Options{}, errListKnows
+	}
+	return generic.Options{SkipAttachments: f.SkipAttachments}, nil
+}
+
+func (f *flags) generic(catalog contract.CatalogSpec) (choice, error) {
+	if f.Releases != "" {
+		return choice{}, errListKnows
+	}
+	opts, err := f.listOptions()
+	if err != nil {
+		return choice{}, err
 	}
 	var shaping any // no options at all are no input
 	if opts != (generic.Options{}) {

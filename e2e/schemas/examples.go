@@ -28,6 +28,7 @@ func codecs() []codec {
 		{contract.KindBundle, relink[contract.BundleSpec]},
 		{contract.KindReceipt, relink[contract.ReceiptSpec]},
 		{contract.KindReport, relink[contract.ReportSpec]},
+		{contract.KindExplanation, relink[contract.ExplanationSpec]},
 	}
 }
 

@@ -37,13 +37,14 @@ func Generate(root string) (map[string][]byte, error) {
 	}
 	files := map[string][]byte{}
 	for kind, document := range map[contract.Kind]any{
-		contract.KindCatalog:   contract.Catalog{},
-		contract.KindSelection: contract.Selection{},
-		contract.KindPlan:      contract.Plan{},
-		contract.KindInventory: contract.Inventory{},
-		contract.KindBundle:    contract.Bundle{},
-		contract.KindReceipt:   contract.Receipt{},
-		contract.KindReport:    contract.Report{},
+		contract.KindCatalog:     contract.Catalog{},
+		contract.KindSelection:   contract.Selection{},
+		contract.KindPlan:        contract.Plan{},
+		contract.KindInventory:   contract.Inventory{},
+		contract.KindBundle:      contract.Bundle{},
+		contract.KindReceipt:     contract.Receipt{},
+		contract.KindReport:      contract.Report{},
+		contract.KindExplanation: contract.Explanation{},
 	} {
 		schema := reflector.Reflect(document)
 		schema.ID = jsonschema.ID("urn:" + strings.ReplaceAll(contract.APIVersion, "/", ":") + ":" + strings.ToLower(string(kind)))

@@ -49,6 +49,22 @@ type CatalogRepository struct {
 	Tags []string `json:"tags"`
 	// Listed says that Tags is the registry's complete tag list.
 	Listed bool `json:"listed"`
+	// Probed are the constraints for whose versions a registry without a tag
+	// list was asked, tag by tag: of these, Tags are all that it has (S4).
+	Probed []Probe `json:"probed,omitempty"`
+}
+
+// Probe is what was asked to find the versions that one constraint means.
+type Probe struct {
+	// Constraint as it was written: "^1.64.0".
+	Constraint string `json:"constraint"`
+	// GapPatches and GapMinors are how many missing patches, and missing
+	// minors, in a row the search stepped over.
+	GapPatches int `json:"gapPatches"`
+	GapMinors  int `json:"gapMinors"`
+	// Requests is how many tags were asked for, without those that another
+	// constraint had asked for already.
+	Requests int `json:"requests"`
 }
 
 // CatalogChannel is a release channel and what it points at.
@@ -141,6 +157,9 @@ func (s *CatalogSpec) Normalize() {
 	})
 	for i := range s.Repositories {
 		s.Repositories[i].Tags = sortedBy(s.Repositories[i].Tags, cmp.Compare[string])
+		if s.Repositories[i].Probed != nil {
+			s.Repositories[i].Probed = sortedBy(s.Repositories[i].Probed, func(a, b Probe) int { return cmp.Compare(a.Constraint, b.Constraint) })
+		}
 	}
 	s.Channels = sortedBy(s.Channels, func(a, b CatalogChannel) int {
 		return cmp.Or(cmp.Compare(a.Component, b.Component), cmp.Compare(a.Name, b.Name))
@@ -175,6 +194,9 @@ func (s *CatalogSpec) Validate() error {
 			if !oci.ValidTag(t) {
 				return fmt.Errorf("spec.repositories[%d]: %q is not a tag", i, t)
 			}
+		}
+		if err := validProbes(r.Probed); err != nil {
+			return fmt.Errorf("spec.repositories[%d]: %w", i, err)
 		}
 	}
 	for i, c := range s.Channels {
@@ -239,6 +261,18 @@ func (c CatalogContract) validate() error {
 		}
 		if r.Kind == "" || (r.Group != "") != r.Mode.grouped() {
 			return fmt.Errorf("requirements[%d]: a requirement has a kind, and a group with anyOf and noneOf alone", i)
+		}
+	}
+	return nil
+}
+
+func validProbes(probes []Probe) error {
+	for i, p := range probes {
+		if p.Constraint == "" || i > 0 && p.Constraint == probes[i-1].Constraint {
+			return fmt.Errorf("the probed constraint %q is empty or stands twice", p.Constraint)
+		}
+		if p.GapPatches < 0 || p.GapMinors < 0 || p.Requests < 0 {
+			return fmt.Errorf("the probe of %q has a negative number", p.Constraint)
 		}
 	}
 	return nil

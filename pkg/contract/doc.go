@@ -5,7 +5,8 @@
 //	discover ─Catalog─► select ─Selection─► fetch ─Inventory─► pack ─Bundle─►║
 //	║─► unpack ─Inventory─► publish ─Receipt
 //
-// fetch can stop at a Plan and accept one; every stage can write a Report. All
+// fetch can stop at a Plan and accept one; every stage can write a Report, and
+// select an Explanation of most documents. All
 // share one envelope ([Document]): API version, kind, metadata, spec.
 //
 // Reading is strict (see [Decode]): behind an air gap nobody can be asked what
@@ -38,6 +39,8 @@ const (
 	KindBundle    Kind = "Bundle"
 	KindReceipt   Kind = "Receipt"
 	KindReport    Kind = "Report"
+	// KindExplanation stands beside the pipeline.
+	KindExplanation Kind = "Explanation"
 )
 
 // Spec is the body of a document.
@@ -94,4 +97,6 @@ type (
 	Receipt = Document[ReceiptSpec]
 	// Report says how a stage ended, item by item.
 	Report = Document[ReportSpec]
+	// Explanation says why images are carried or not.
+	Explanation = Document[ExplanationSpec]
 )

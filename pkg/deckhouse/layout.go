@@ -195,6 +195,9 @@ const (
 	ComponentCLI      = "deckhouse-cli"
 	ComponentPlugins  = "plugins"
 
+	componentSecurity  = "security"
+	componentInstaller = "installer"
+
 	RoleMain           = "main"
 	RoleReleaseChannel = "release-channel"
 	RoleCatalogue      = "catalogue"

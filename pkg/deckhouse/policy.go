@@ -68,6 +68,13 @@ type Policy struct {
 	// DeckhouseCLITag is the tag of d8 itself; "" is the newest release, if
 	// there is one.
 	DeckhouseCLITag string `json:"deckhouseCliTag,omitempty"`
+	// ProxyRegistry says that the source lists no tags: versions are asked for
+	// one by one, and must be named (S4).
+	ProxyRegistry bool `json:"proxyRegistry,omitempty"`
+	// ProxyGapPatches and ProxyGapMinors are how many missing patches of a
+	// line, and missing lines, in a row do not end the search; nil is 3 and 2.
+	ProxyGapPatches *int `json:"proxyGapPatches,omitempty"`
+	ProxyGapMinors  *int `json:"proxyGapMinors,omitempty"`
 
 	// NoPlatform, NoModules, NoPackages, NoSecurityDB and NoInstaller leave a
 	// part out. Without packages their lists of versions stay (S5.8).
@@ -130,6 +137,7 @@ type intent struct {
 
 	modules, packages filter
 	tags              moduleTags // nil without --modules-filter
+	gaps              selection.Gaps
 	plugins           []selection.Choice
 }
 
@@ -143,7 +151,7 @@ type filter struct {
 
 func (p Policy) compile() (*intent, error) {
 	in := &intent{Policy: p}
-	steps := []func() error{in.applyModuleSource, in.parseSource, in.checkPairs, in.parsePlatform, in.parseFilters, in.checkTags}
+	steps := []func() error{in.applyModuleSource, in.parseSource, in.checkPairs, in.parsePlatform, in.parseFilters, in.checkTags, in.parseGaps, in.checkProxy}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -373,7 +381,7 @@ func (s Scope) Look(f Family, name string) Look {
 		return s.in.tags.look(name)
 	}
 	filter := s.in.filter(f)
-	look := Look{Releases: f == Packages || s.in.ModuleSource}
+	look := Look{Releases: f == Packages && !s.in.ProxyRegistry || s.in.ModuleSource}
 	include, _, ok := filter.choose(name)
 	if !ok || !s.in.wants(filter) {
 		return look
@@ -381,5 +389,8 @@ func (s Scope) Look(f Family, name string) Look {
 	everything := len(filter.include) == 0
 	look.Channels = everything || !include.Exact() && !s.in.OnlyExtraImages
 	look.Versions = everything || include.Ranged()
+	if f == Packages && s.in.ProxyRegistry {
+		look.Channels = true // all that package-versions can know of it (S5.8)
+	}
 	return look
 }

@@ -10,7 +10,9 @@ import (
 var platformPlugins = [...]string{"package", "system"}
 
 // choosesPlugins reports whether plugins are chosen besides the included ones.
-func (in *intent) choosesPlugins() bool { return !in.NoPlugins && !in.OnlyExtraImages }
+func (in *intent) choosesPlugins() bool {
+	return !in.ProxyRegistry && !in.NoPlugins && !in.OnlyExtraImages
+}
 
 // carriesCLI reports whether d8 itself is carried (S5.1).
 func (in *intent) carriesCLI() bool { return !in.NoDeckhouseCLI && !in.OnlyExtraImages }

@@ -29,24 +29,9 @@ func Select(cat contract.CatalogSpec, p Policy) (contract.SelectionSpec, []Note,
 	if err != nil {
 		return contract.SelectionSpec{}, nil, err
 	}
-	for _, part := range []func() error{
-		s.platform, s.security, s.installer,
-		func() error { return s.addOns(s.modules) },
-		func() error { return s.addOns(s.packages) },
-		s.packageVersions, // after packages: it takes what nobody else wants
-		s.cli,
-		s.pluginImages, // last: they are chosen for what else is selected
-	} {
-		if err := part(); err != nil {
-			return contract.SelectionSpec{}, nil, err
-		}
+	if err := s.decide(); err != nil {
+		return contract.SelectionSpec{}, nil, err
 	}
-	s.out.Attached = s.attachments()
-	s.out.Overview = s.overview()
-	if s.ModuleSource {
-		s.out = atRoot(s.out)
-	}
-	s.out.Normalize()
 	return s.out, s.notes, nil
 }
 
@@ -73,6 +58,33 @@ func newSelection(cat contract.CatalogSpec, p Policy) (*selector, error) {
 	return newSelector(cat, in), nil
 }
 
+func (s *selector) decide() error {
+	for _, part := range []struct {
+		component string
+		decide    func() error
+	}{
+		{ComponentPlatform, s.platform},
+		{componentSecurity, s.security},
+		{componentInstaller, s.installer},
+		{Modules.Component(), func() error { return s.addOns(s.modules) }},
+		{Packages.Component(), func() error { return s.addOns(s.packages) }},
+		{packageVersions, s.packageVersions}, // after packages: it takes what nobody else wants
+		{ComponentCLI, s.cli},
+		{ComponentPlugins, s.pluginImages}, // last: they are chosen for what else is selected
+	} {
+		if err := s.fates.failed(part.component, part.decide()); err != nil {
+			return err
+		}
+	}
+	s.out.Attached = s.attachments()
+	s.out.Overview = s.overview()
+	if s.ModuleSource {
+		s.out = atRoot(s.out)
+	}
+	s.out.Normalize()
+	return nil
+}
+
 // selector is a selection in the making.
 type selector struct {
 	*intent
@@ -83,6 +95,7 @@ type selector struct {
 	contracts []contract.CatalogContract
 	out       contract.SelectionSpec
 	notes     []Note
+	fates     fates
 
 	// What is selected so far, for the choice of plugins (S5.9).
 	platformVersions []selection.Version
@@ -142,7 +155,8 @@ func (s *selector) row(repo oci.Repository, listed bool) (contract.CatalogReposi
 func unknown(repo oci.Repository) error {
 	return fault.Newf(fault.Damaged, "Catalog", "it does not tell what %s holds", repo).
 		Hint("either the catalog was made with a narrower policy: run discover with the policy that select has; " +
-			"or the registry lists no tags, as proxies do: then name one platform version, as in --deckhouse-tag v1.2.3, and leave the rest out with --no-modules --no-packages")
+			"or the registry lists no tags, as proxies do: then name versions for both, as in --proxy-registry --include-platform '>=1.68 <=1.70' " +
+			"--include-module 'NAME@^1.40.0', and leave out what you do not need with --no-modules --no-packages")
 }
 
 func (s *selector) note(subject, text string) {
@@ -212,8 +226,10 @@ const attachmentLevels = 2
 // security wants all databases; editions without them answer 404 (S1.2.2).
 func (s *selector) security() error {
 	if s.NoSecurityDB {
+		s.fates.leaveOut(componentSecurity, "--no-security-db leaves the security databases out", "S2.2")
 		return nil
 	}
+	s.fates.others(componentSecurity, "of each security database one tag is carried", "S1.2")
 	var layouts []string
 	for _, db := range databases {
 		layouts = append(layouts, db.path)
@@ -230,6 +246,7 @@ func (s *selector) security() error {
 // default may be missing (S5.5, S9 row 74).
 func (s *selector) installer() error {
 	if s.NoInstaller {
+		s.fates.leaveOut(componentInstaller, "--no-installer leaves the installer out", "S2.2")
 		return nil
 	}
 	im := contract.SelectedImage{
@@ -239,6 +256,7 @@ func (s *selector) installer() error {
 	if s.InstallerTag == "" {
 		im.Tag, im.Optional, im.Reason = defaultInstallerTag, true, "default installer"
 	}
+	s.fates.others(componentInstaller, "of the installer one tag is carried, "+im.Tag, "S5.5")
 	im.Source = s.layout.installer().WithTag(im.Tag).String()
 	s.want(im)
 	s.archive("installer", "installer")

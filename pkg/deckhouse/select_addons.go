@@ -19,28 +19,39 @@ const (
 // addOns decides about all add-ons of a family (S3.4).
 func (s *selector) addOns(f filter) error {
 	if !s.wants(f) {
+		s.fates.leaveOut(f.Component(), f.OptOut()+" leaves "+f.many+" out", "S2.2")
 		return nil
 	}
 	if f.leftOut && len(f.include) > 0 {
 		s.note(f.many, f.includeFlag()+" wins over "+f.OptOut())
 	}
-	row, err := s.row(s.layout.Catalogue(f.Family), true)
+	names, err := s.names(f)
 	if err != nil {
 		return err
 	}
-	names := Names(row.Tags)
-	if err := s.checkNames(f, names); err != nil {
-		return err
-	}
-	if len(names) == 0 {
-		s.noteEmpty(f.Family)
-	}
 	for _, name := range names {
-		if err := s.addOn(f, name); err != nil {
+		if err := s.fates.failed(f.Member(name), s.addOn(f, name)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// names are the add-ons to decide about: the catalogue's, or, at a proxy, those
+// that are named.
+func (s *selector) names(f filter) ([]string, error) {
+	if s.ProxyRegistry {
+		return f.included(), nil
+	}
+	row, err := s.row(s.layout.Catalogue(f.Family), true)
+	if err != nil {
+		return nil, err
+	}
+	names := Names(row.Tags)
+	if len(names) == 0 {
+		s.noteEmpty(f.Family)
+	}
+	return names, s.checkNames(f, names)
 }
 
 // noteEmpty tells of a catalogue without names. Editions without packages are
@@ -90,6 +101,7 @@ type addOnChoice struct {
 func (s *selector) addOn(f filter, name string) error {
 	include, exclude, ok := f.choose(name)
 	if !ok {
+		s.fates.leaveOut(f.Member(name), f.unchosen(), "S3.4.1")
 		return nil
 	}
 	var choice addOnChoice
@@ -98,6 +110,7 @@ func (s *selector) addOn(f filter, name string) error {
 			return err
 		}
 	} else if include.Exact() {
+		s.fates.others(f.Member(name), f.includeFlag()+" names exact tags alone: "+include.String(), "S3.4.4")
 		if err := choice.pin(f.Family, name, include, !s.OnlyExtraImages); err != nil {
 			return err
 		}
@@ -127,7 +140,18 @@ func (s *selector) nothingOf(f filter, name string, exclude selection.Choice) er
 		return fault.Newf(fault.Policy, f.includeFlag(), "%s %s has no release channels, so there is nothing to select", f.one, name).
 			Hint("name a version with %s %s@CONSTRAINT", f.includeFlag(), name)
 	}
+	if !s.OnlyExtraImages && len(exclude.Constraints) == 0 {
+		s.fates.others(f.Member(name), "it has no release channels, so nothing of it is selected", "S3.4.1")
+	}
 	return nil
+}
+
+// unchosen tells why an add-on is left out whole.
+func (f filter) unchosen() string {
+	if len(f.include) > 0 {
+		return f.includeFlag() + " names others"
+	}
+	return f.excludeFlag() + " names it"
 }
 
 // pin takes exact tags, and lets channels at the target lead to them: one tag
@@ -168,11 +192,16 @@ func (s *selector) chooseVersions(a *addOnChoice, f Family, name string, include
 	main := s.layout.Main(f, name)
 	listed := s.rows[main.String()]
 	if include.Ranged() {
-		if _, err := s.row(main, true); err != nil {
+		if _, err := s.versionsRow(main, include); err != nil {
 			return err
 		}
 	}
 	satisfied := !include.Ranged()
+	if s.OnlyExtraImages {
+		s.fates.others(f.Member(name), "--only-extra-images reads no channels", "S3.4.8")
+	} else if satisfied {
+		s.fates.others(f.Member(name), "without a range, the versions that channels point at are all that is carried", "S3.4.2")
+	}
 	if !s.OnlyExtraImages {
 		channels, err := s.channelsOf(f, name)
 		if err != nil {
@@ -183,8 +212,11 @@ func (s *selector) chooseVersions(a *addOnChoice, f Family, name string, include
 			if v, ok := selection.ParseVersion(tag); ok {
 				satisfied = satisfied || include.Match(v)
 			}
-			if excluded(exclude, tag) {
-				continue // neither the version nor a channel that announces it
+			if excluded(exclude, tag) { // neither the version nor a channel that announces it
+				reason := f.excludeFlag() + " " + name + "@" + exclude.String() + " leaves it out"
+				s.fates.passOver(f.Member(name), tag, reason, "S3.4.1")
+				s.fates.passOver(f.Member(name), c.Name, "channel at "+tag+": "+reason, "S3.4.1")
+				continue
 			}
 			// A channel may be ahead of its image, which d8 tolerates (S5.6.6);
 			// then the channel is not carried either.
@@ -195,7 +227,9 @@ func (s *selector) chooseVersions(a *addOnChoice, f Family, name string, include
 	for _, tag := range include.ExactTags() {
 		a.versions.add(chosen{tag: tag, from: tag, reason: f.includeFlag() + " " + name + "@=" + tag})
 	}
-	for _, v := range include.Pick(listed.Tags) {
+	picked := include.Pick(listed.Tags)
+	s.passOverUnpicked(f.Member(name), listed.Tags, include, picked)
+	for _, v := range picked {
 		satisfied = true
 		a.versions.add(chosen{tag: v.Tag(), from: v.Tag(), reason: f.includeFlag() + " " + name + "@" + include.String()})
 	}

@@ -29,6 +29,7 @@ type platformChoice struct {
 
 func (s *selector) platform() error {
 	if s.NoPlatform {
+		s.fates.leaveOut(ComponentPlatform, "--no-platform leaves the platform out", "S2.2")
 		return nil
 	}
 	choose := s.discovered
@@ -149,7 +150,7 @@ func published(v selection.Version, tags []string) selection.Version {
 
 // discovered decides by channels and the list of releases (S3.6).
 func (s *selector) discovered() (platformChoice, error) {
-	row, err := s.row(s.layout.ReleaseChannel(), true)
+	row, err := s.versionsRow(s.layout.ReleaseChannel(), s.include)
 	if err != nil {
 		return platformChoice{}, err
 	}
@@ -163,23 +164,29 @@ func (s *selector) discovered() (platformChoice, error) {
 	if err := checkSuspended(channels); err != nil {
 		return platformChoice{}, err
 	}
+	s.fates.others(ComponentPlatform, "only releases that release-channel announces are looked at; another tag comes with --deckhouse-tag", "S3.6")
 	floor := s.floor(channels)
-	inWindow := func(v selection.Version) bool { return floor == nil || v.Compare(*floor) >= 0 }
 	constrained := len(s.include.Constraints) > 0
 
 	choice := platformChoice{announced: true}
 	for _, c := range channels {
 		version := chosen{tag: c.version.Tag(), from: c.version.Tag(), reason: "channel " + c.name}
-		if constrained && s.include.Match(c.version) || !constrained && inWindow(c.version) {
-			choice.versions.add(version)
-			if inWindow(c.version) {
-				reason := "channel at " + version.tag
-				choice.channels.add(chosen{tag: c.name, from: c.name, reason: reason})
-				choice.installers.add(chosen{tag: c.name, from: version.tag, reason: reason})
-			}
+		if constrained && !s.include.Match(c.version) {
+			s.fates.passOver(ComponentPlatform, c.name, "channel at "+version.tag+", which "+s.unmatched(), "S3.6.3")
+			continue
 		}
+		if constrained || !floor.above(c.version) {
+			choice.versions.add(version)
+		}
+		if floor.above(c.version) {
+			s.fates.passOver(ComponentPlatform, c.name, "channel at "+version.tag+", which is below "+floor.String(), "S3.6.4")
+			continue
+		}
+		reason := "channel at " + version.tag
+		choice.channels.add(chosen{tag: c.name, from: c.name, reason: reason})
+		choice.installers.add(chosen{tag: c.name, from: version.tag, reason: reason})
 	}
-	for _, v := range s.listedVersions(row.Tags, channels, inWindow) {
+	for _, v := range s.listedVersions(row.Tags, channels, floor) {
 		choice.versions.add(v)
 	}
 	if len(choice.versions) == 0 {
@@ -189,22 +196,19 @@ func (s *selector) discovered() (platformChoice, error) {
 }
 
 // listedVersions are those that the list of releases adds to the channels'.
-func (s *selector) listedVersions(tags []string, channels []platformChannel, inWindow func(selection.Version) bool) []chosen {
+func (s *selector) listedVersions(tags []string, channels []platformChannel, floor *floor) []chosen {
 	var versions []selection.Version
 	reason := func(v selection.Version) string { return "latest patch of " + v.Minor() }
 	if len(s.include.Constraints) > 0 {
 		versions = s.include.Pick(tags)
+		s.passOverUnpicked(ComponentPlatform, tags, s.include, versions)
 		reason = func(selection.Version) string { return "--include-platform " + s.include.String() }
 	} else if alpha, ok := versionOf(channels, "alpha"); ok {
-		// Without alpha (CSE) nothing but the channels counts. A pre-release
-		// comes only where a channel or a constraint names one.
-		var window []selection.Version
-		for _, v := range selection.ParseVersions(tags) {
-			if !v.Prerelease() && inWindow(v) && v.Compare(alpha) <= 0 {
-				window = append(window, v)
-			}
-		}
+		window := s.window(tags, floor, alpha)
 		versions = selection.LatestPatches(window)
+		s.passOverOlder(ComponentPlatform, window, versions)
+	} else {
+		s.fates.others(ComponentPlatform, "the source has no channel alpha, so the versions of its channels are all that is carried", "S3.6.2")
 	}
 	var out []chosen
 	for _, v := range versions {
@@ -214,14 +218,52 @@ func (s *selector) listedVersions(tags []string, channels []platformChannel, inW
 	return out
 }
 
-// floor is the lowest version of the window: rock-solid's, or a later one of
-// --since-version; nil where there is neither (S3.6.2).
-func (s *selector) floor(channels []platformChannel) *selection.Version {
-	rockSolid, ok := versionOf(channels, "rock-solid")
-	if !ok || s.since != nil && s.since.Compare(rockSolid) > 0 {
-		return s.since
+// window are the listed versions from floor to alpha. A pre-release comes only
+// where a channel or a constraint names one.
+func (s *selector) window(tags []string, floor *floor, alpha selection.Version) []selection.Version {
+	var out []selection.Version
+	for _, v := range selection.ParseVersions(tags) {
+		switch {
+		case v.Prerelease():
+			s.fates.passOver(ComponentPlatform, v.Tag(), "a pre-release, which comes only where a channel or --include-platform names it", "S3.6.2")
+		case floor.above(v):
+			s.fates.passOver(ComponentPlatform, v.Tag(), "it is below "+floor.String(), "S3.6.2")
+		case v.Compare(alpha) > 0:
+			s.fates.passOver(ComponentPlatform, v.Tag(), "it is above channel alpha at "+alpha.Tag(), "S3.6.2")
+		default:
+			out = append(out, v)
+		}
 	}
-	return &rockSolid
+	return out
+}
+
+// floor is the lowest version of the window; nil is none.
+type floor struct {
+	version selection.Version
+	whose   string
+}
+
+// above reports whether v lies below the floor.
+func (f *floor) above(v selection.Version) bool { return f != nil && v.Compare(f.version) < 0 }
+
+func (f *floor) String() string { return f.whose + " " + f.version.Tag() }
+
+// floor is rock-solid's version, or a later one of --since-version; nil where
+// there is neither (S3.6.2).
+func (s *selector) floor(channels []platformChannel) *floor {
+	rockSolid, ok := versionOf(channels, "rock-solid")
+	switch {
+	case s.since != nil && (!ok || s.since.Compare(rockSolid) > 0):
+		return &floor{*s.since, "--since-version"}
+	case ok:
+		return &floor{rockSolid, "channel rock-solid at"}
+	}
+	return nil
+}
+
+// unmatched tells that a version does not fit --include-platform.
+func (s *selector) unmatched() string {
+	return "--include-platform " + s.include.String() + " does not match"
 }
 
 func versionOf(channels []platformChannel, name string) (selection.Version, bool) {
@@ -325,6 +367,7 @@ func (s *selector) pinned() (platformChoice, error) {
 	}
 	var choice platformChoice
 	choice.versions.add(chosen{tag: tag, from: tag, reason: "pinned by " + s.pin})
+	s.fates.others(ComponentPlatform, "the platform is pinned to "+s.pin, "S3.7")
 	if row.Listed && !slices.Contains(row.Tags, tag) && !IsChannel(s.pin) {
 		s.note("platform", "the source announces no release "+tag+", so no channel will point at it")
 		return choice, nil

@@ -16,6 +16,11 @@ import (
 // newest one, without which the bundle is complete all the same (S3.10, S5.11).
 func (s *selector) cli() error {
 	if !s.carriesCLI() {
+		flag := "--no-deckhouse-cli"
+		if s.OnlyExtraImages {
+			flag = "--only-extra-images"
+		}
+		s.fates.leaveOut(ComponentCLI, flag+" leaves d8 itself out", "S3.10")
 		return nil
 	}
 	repo := s.layout.CLI()
@@ -34,12 +39,18 @@ func (s *selector) cli() error {
 	} else {
 		im.Tag = newestStable(row.Tags)
 		if im.Tag == "" {
-			s.note("d8", repo.String()+" lists no release that this login may see, so d8 itself is not carried")
+			text := repo.String() + " lists no release that this login may see, so d8 itself is not carried"
+			if s.ProxyRegistry {
+				text = "a proxy registry lists no releases of d8, so d8 itself is not carried; --deckhouse-cli-tag names one"
+			}
+			s.note("d8", text)
+			s.fates.others(ComponentCLI, text, "S3.10")
 			return nil
 		}
 		im.Optional, im.Reason = true, "newest release of d8"
 	}
 	im.Source = repo.WithTag(im.Tag).String()
+	s.fates.others(ComponentCLI, "of d8 one release is carried, "+im.Tag, "S3.10")
 	s.want(im)
 	s.archive(ComponentCLI, cliPath)
 	return nil
@@ -68,11 +79,19 @@ func newestStable(tags []string) string {
 // pluginImages wants the plugins that package plugin chooses (S5.10). They come
 // last, for they are chosen for what else is selected.
 func (s *selector) pluginImages() error {
+	s.fates.others(ComponentPlugins, s.otherPlugins(), "S5.10")
+	if s.ProxyRegistry && !s.NoPlugins && len(s.bundled) > 0 {
+		s.note("plugins", "a proxy registry lists none, so none are chosen for modules; name those you need with "+plugin.Flag+" NAME@=TAG")
+	}
 	in, err := s.pluginInput()
 	if err != nil {
 		return err
 	}
 	result, err := plugin.Resolve(in)
+	if err != nil && s.ProxyRegistry {
+		return fault.New(fault.KindOf(err), "", err).
+			Hint("a proxy registry is asked for pinned plugins alone, so what they depend on must be pinned too, as in %s NAME@=v1.2.0", plugin.Flag)
+	}
 	if err != nil {
 		return err
 	}
@@ -80,6 +99,7 @@ func (s *selector) pluginImages() error {
 		s.notePlugin(n)
 	}
 	for _, p := range result.Selected {
+		s.fates.others(PluginComponent(p.Name), "of its versions the newest that fits what is selected, or is asked for, is carried", "S5.10.5")
 		path := pluginsPath + "/" + p.Name
 		s.pluginsFor[p.Name] = cmp.Or(s.pluginsFor[p.Name], p.For)
 		s.want(contract.SelectedImage{
@@ -92,10 +112,24 @@ func (s *selector) pluginImages() error {
 	return nil
 }
 
+// otherPlugins tells why a plugin of which nothing is said is not carried.
+func (s *selector) otherPlugins() string {
+	switch {
+	case s.OnlyExtraImages:
+		return "--only-extra-images leaves plugins out"
+	case s.NoPlugins:
+		return "--no-plugins chooses none but those of " + plugin.Flag
+	case s.ProxyRegistry:
+		return "a proxy registry lists no plugins, so those of " + plugin.Flag + " are all that is carried"
+	}
+	return "it is made for nothing that is selected, and " + plugin.Flag + " does not name it"
+}
+
 func (s *selector) notePlugin(n plugin.Note) {
 	subject, text := "plugins", n.Text
 	if n.Name != "" {
 		subject = "plugin " + n.Name
+		s.fates.others(PluginComponent(n.Name), n.Text, "S5.10")
 	}
 	if n.Skipped {
 		text = "not carried: " + text

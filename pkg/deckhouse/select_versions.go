@@ -15,21 +15,17 @@ func (s *selector) packageVersions() error {
 	if s.ModuleSource {
 		return nil
 	}
-	catalogue := s.layout.Catalogue(Packages)
-	row, err := s.row(catalogue, false)
+	s.fates.others(packageVersions, "no package has versions to list", "S5.8")
+	names, err := s.packageNames()
 	if err != nil {
 		return err
-	}
-	if !row.Listed {
-		s.note(packageVersions, catalogue.String()+" has no tag list, so the versions of packages are not carried")
-		return nil
 	}
 	owned := map[string]bool{}
 	for _, im := range s.out.Images {
 		owned[im.Path+":"+im.Tag] = true
 	}
 	wanted := false
-	for _, name := range Names(row.Tags) {
+	for _, name := range names {
 		tags, err := s.releaseTags(name)
 		if err != nil {
 			return err
@@ -47,6 +43,27 @@ func (s *selector) packageVersions() error {
 		s.archive(packageVersions)
 	}
 	return nil
+}
+
+// packageNames are the packages whose versions are carried: all, or, where nobody
+// lists them, those that are named.
+func (s *selector) packageNames() ([]string, error) {
+	catalogue := s.layout.Catalogue(Packages)
+	if s.ProxyRegistry {
+		names := s.packages.included()
+		if len(names) == 0 {
+			s.note(packageVersions, "a proxy registry lists no packages, so the versions of those that --include-package names are all that is carried, and it names none")
+		}
+		return names, nil
+	}
+	row, err := s.row(catalogue, false)
+	if err != nil {
+		return nil, err
+	}
+	if !row.Listed {
+		s.note(packageVersions, catalogue.String()+" has no tag list, so the versions of packages are not carried")
+	}
+	return Names(row.Tags), nil
 }
 
 // releaseTags are the tags that are known, or said by a channel, to be in the

@@ -74,6 +74,18 @@ func (c Choice) Ranged() bool {
 	return slices.ContainsFunc(c.Constraints, func(c Constraint) bool { return c.exact == "" })
 }
 
+// Ranges are the constraints that are no exact tags, each once, in order.
+func (c Choice) Ranges() []Constraint {
+	var out []Constraint
+	for _, constraint := range c.Constraints {
+		same := func(other Constraint) bool { return other.text == constraint.text }
+		if constraint.exact == "" && !slices.ContainsFunc(out, same) {
+			out = append(out, constraint)
+		}
+	}
+	return out
+}
+
 // ExactTags are the tags of the exact constraints, each once, in order.
 func (c Choice) ExactTags() []string {
 	var out []string

@@ -19,15 +19,14 @@ type Constraint struct {
 	suffix  string // behind the "+" of an exact tag
 	check   *semver.Constraints
 	anchors []Version
+	// accepted is what check was made from: of a bare version, its range.
+	accepted string
 }
 
 // literalRE finds what stands behind an inclusive bound, up to a blank or
 // comma. That "||" is taken for a part of it, and then refused, is the dialect
 // (S3.1.5).
-var (
-	literalRE = regexp.MustCompile(`[<>]=\s*([^\s,]*)`)
-	versionRE = regexp.MustCompile(`\d+(?:\.\d+){0,2}(?:-[0-9A-Za-z.-]+)?`)
-)
+var literalRE = regexp.MustCompile(`[<>]=\s*([^\s,]*)`)
 
 // ParseConstraint reads one constraint:
 //
@@ -86,7 +85,7 @@ func (c *Constraint) parseRange(text string) error {
 		}
 		c.anchors = append(c.anchors, anchor)
 	}
-	c.check = check
+	c.check, c.accepted = check, text
 	return nil
 }
 
@@ -97,11 +96,12 @@ func (c *Constraint) parseBare(text string) error {
 	if !ok {
 		return c.malformed(fmt.Errorf("%q is not a version", text))
 	}
-	check, err := semver.NewConstraint(fmt.Sprintf(">=%s <%d.0.0", v.parsed, v.parsed.Major()+1))
+	text = fmt.Sprintf(">=%s <%d.0.0", v.parsed, v.parsed.Major()+1)
+	check, err := semver.NewConstraint(text)
 	if err != nil {
 		return c.malformed(err)
 	}
-	c.check = check
+	c.check, c.accepted = check, text
 	return nil
 }
 
@@ -128,20 +128,4 @@ func (c Constraint) Match(v Version) bool {
 		return v.tag == c.exact
 	}
 	return c.check.Check(v.parsed)
-}
-
-// LowerBound returns the smallest version literal anywhere in the constraint,
-// whatever its operator: where a search without a tag list begins (S3.1.7).
-// An exact constraint has none.
-func (c Constraint) LowerBound() (Version, bool) {
-	if c.exact != "" {
-		return Version{}, false
-	}
-	var lowest Version
-	for _, literal := range versionRE.FindAllString(c.text, -1) {
-		if v, ok := ParseVersion(literal); ok && (lowest.parsed == nil || v.Compare(lowest) < 0) {
-			lowest = v
-		}
-	}
-	return lowest, lowest.parsed != nil
 }

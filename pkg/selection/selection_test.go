@@ -183,32 +183,6 @@ func TestExactSuffix(t *testing.T) {
 	}
 }
 
-func TestLowerBound(t *testing.T) {
-	for text, want := range map[string]string{
-		"^1.64.0":            "v1.64.0",
-		">=1.64 <=1.68":      "v1.64.0",
-		"<2.0.0 >1.2.3":      "v1.2.3",
-		">=1.2.0 || <0.5.0":  "v0.5.0",
-		"1":                  "v1.0.0",
-		"~1.2.x":             "v1.2.0",
-		">=1.2.0-rc.1 <1.10": "v1.2.0-rc.1",
-		"=v1.2.0":            "",
-	} {
-		c, err := ParseConstraint(text)
-		if err != nil {
-			t.Errorf("%s: %v", text, err)
-			continue
-		}
-		got := ""
-		if v, ok := c.LowerBound(); ok {
-			got = v.Canonical()
-		}
-		if got != want {
-			t.Errorf("S3.1.7: lower bound of %s is %q, want %q", text, got, want)
-		}
-	}
-}
-
 func TestVersion(t *testing.T) {
 	v, ok := ParseVersion("1.64")
 	if !ok || v.Tag() != "1.64" || v.Canonical() != "v1.64.0" || v.Minor() != "1.64" || v.Prerelease() {

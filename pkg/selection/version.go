@@ -55,6 +55,11 @@ func (v Version) Minor() string {
 	return major + "." + minor
 }
 
+// release is the version without pre-release and build.
+func (v Version) release() release {
+	return release{v.parsed.Major(), v.parsed.Minor(), v.parsed.Patch()}
+}
+
 // Prerelease reports whether the version is one, as "1.5.0-rc.1" is.
 func (v Version) Prerelease() bool { return v.parsed.Prerelease() != "" }
 
@@ -131,6 +136,21 @@ func Tags(versions []Version) []string {
 		out = append(out, v.tag)
 	}
 	return out
+}
+
+// Instead is which of picked was taken in the place of v: another spelling of it,
+// or else the latest version of its minor.
+func (v Version) Instead(picked []Version) (Version, bool) {
+	var best Version
+	for _, w := range picked {
+		if w.Compare(v) == 0 {
+			return w, true
+		}
+		if w.Minor() == v.Minor() && (best.parsed == nil || w.Compare(best) > 0) {
+			best = w
+		}
+	}
+	return best, best.parsed != nil
 }
 
 // NewestFirst sorts tags for people: versions, the newest first, then tags that

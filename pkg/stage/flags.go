@@ -3,6 +3,7 @@ package stage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -218,7 +219,7 @@ func answer(env Env, cmd Command, question *asked) int {
 	var err error
 	switch question.about {
 	case "help":
-		err = question.line.PrintUsage(false)
+		err = usage(env.Stdout, question.line)
 	case "version":
 		_, err = fmt.Fprintln(env.Stdout, generator(env, cmd))
 	case "contracts":
@@ -231,6 +232,23 @@ func answer(env Env, cmd Command, question *asked) int {
 		return ExitCode(fault.Local)
 	}
 	return exitSuccess
+}
+
+// usage writes the help for a command line. For the default command, which nobody
+// names, it is that of the program, where a command may then be left out.
+func usage(w io.Writer, line *kong.Context) error {
+	last := len(line.Path) - 1
+	if line.Model.DefaultCmd == nil || line.Path[last].Command != line.Model.DefaultCmd {
+		return line.PrintUsage(false)
+	}
+	line.Path = line.Path[:last]
+	var text strings.Builder
+	line.Stdout = &text
+	if err := line.PrintUsage(false); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, strings.Replace(text.String(), "<command>", "[<command>]", 1))
+	return err
 }
 
 // contracts lists the documents, a line each: "reads ferry/v1alpha1 Plan".

@@ -143,6 +143,46 @@ func TestSubcommands(t *testing.T) {
 	}
 }
 
+// A program with a default command works without one, and its help is that of the
+// program.
+func TestDefaultCommand(t *testing.T) {
+	var flags struct {
+		Source string   `help:"Where."`
+		Select struct{} `cmd:"" default:"1" hidden:"" help:"As always."`
+		Ask    struct {
+			Words []string `arg:"" name:"word"`
+		} `cmd:"" help:"Ask instead."`
+	}
+	var verb string
+	cmd := Command{Name: "select", Summary: "Pick", Writes: []contract.Kind{contract.KindSelection}, Flags: &flags,
+		Run: func(ctx context.Context, s *Session) error {
+			verb = s.Verb
+			return Produce(ctx, s, Product[contract.SelectionSpec]{Make: func(context.Context) (contract.SelectionSpec, error) {
+				return contract.SelectionSpec{Vendor: "v"}, nil
+			}})
+		}}
+	for args, want := range map[string]string{"": "select", "--source h": "select", "ask a b": "ask", "--source h ask a": "ask", "ask a --source h": "ask"} {
+		expect(t, runIn(t.Context(), cmd, Env{}, "", strings.Fields(args)...), 0)
+		if verb != want {
+			t.Errorf("%q runs %s, want %s", args, verb, want)
+		}
+	}
+	expect(t, runIn(t.Context(), cmd, Env{}, "", "a"), 64, "unexpected argument a")
+	help := runIn(t.Context(), cmd, Env{}, "", "--help")
+	for _, part := range []string{"Usage: ferry-select [<command>] [flags]\n", "--source", "ask <word> ...", "Ask instead."} {
+		if !strings.Contains(help.stdout, part) || strings.Contains(help.stdout, "As always") {
+			t.Errorf("%q in:\n%s", part, help.stdout)
+		}
+	}
+	if help = runIn(t.Context(), cmd, Env{}, "", "ask", "--help"); !strings.Contains(help.stdout, "Usage: ferry-select ask <word> ... [flags]\n") {
+		t.Errorf("help of ask:\n%s", help.stdout)
+	}
+	man := runIn(t.Context(), cmd, Env{}, "", "--man")
+	if !strings.Contains(man.stdout, ".B \"ferry\\-select\"\n[flags]\n.br\n.B \"ferry\\-select\"\nask <word> ... [flags]\n") {
+		t.Errorf("synopsis:\n%s", man.stdout)
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	tests := []struct {
 		flag string

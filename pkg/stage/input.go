@@ -38,7 +38,7 @@ func Decode[S any, P contract.SpecOf[S]](in Input) (*contract.Document[S], error
 
 // DecodeInput is Input and Decode, for commands that read one kind.
 func DecodeInput[S any, P contract.SpecOf[S]](ctx context.Context, s *Session) (*contract.Document[S], *Input, error) {
-	in, err := s.Input(ctx)
+	in, err := s.remember(s.Text(ctx, s.flags.Input, string(P(new(S)).Kind())+" document"))
 	if err != nil {
 		return nil, nil, err
 	}

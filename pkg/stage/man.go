@@ -19,6 +19,11 @@ func manual(env Env, cmd Command, model *kong.Application) string {
 	m.section("NAME")
 	m.text(cmd.program() + " - " + cmd.Summary)
 	m.section("SYNOPSIS")
+	if model.DefaultCmd != nil {
+		m.macro("B", cmd.program())
+		m.text("[flags]")
+		m.macro("br")
+	}
 	for _, node := range append([]*kong.Node{model.Node}, model.Leaves(true)...) {
 		if node.Leaf() {
 			m.macro("B", cmd.program())

@@ -48,7 +48,8 @@ type Command struct {
 	// Writes are the kinds that Run gives to [Produce].
 	Writes []contract.Kind
 	// Flags is a pointer to a struct with kong tags: the program's own flags,
-	// arguments and subcommands. May be nil. A Validate() error method on it
+	// arguments and subcommands. A hidden default subcommand is the program
+	// without one. May be nil. A Validate() error method on it
 	// is called after parsing; its error is one of usage.
 	Flags any
 	// Run does the work. It returns nil only after Produce did.

@@ -28,6 +28,9 @@ type Deckhouse struct {
 	InstallerTag      string   `placeholder:"TAG" help:"Carry this tag of the installer (default latest, if there is one)." group:"What to carry (Deckhouse)"`
 	IncludePlugin     []string `placeholder:"NAME[@CONSTRAINT]" help:"Carry this plugin of d8 besides those chosen for the platform and the modules; may be given again." group:"What to carry (Deckhouse)"`
 	DeckhouseCLITag   string   `name:"deckhouse-cli-tag" placeholder:"TAG" help:"Carry this release of d8 itself (default the newest, if there is one)." group:"What to carry (Deckhouse)"`
+	ProxyRegistry     bool     `help:"The source lists no tags, as proxies do: ask for versions one by one. Platform, modules and packages must then be named with their versions, or left out." group:"What to carry (Deckhouse)"`
+	ProxyGapPatches   *int     `placeholder:"N" help:"With --proxy-registry: go on over N missing patches in a row (default 3)." group:"What to carry (Deckhouse)"`
+	ProxyGapMinors    *int     `placeholder:"N" help:"With --proxy-registry: go on over N missing minors in a row (default 2). With both 0 the search is d8's." group:"What to carry (Deckhouse)"`
 	NoPlatform        bool     `help:"Leave the platform out." group:"What to carry (Deckhouse)"`
 	NoModules         bool     `help:"Leave modules out." group:"What to carry (Deckhouse)"`
 	NoPackages        bool     `help:"Leave packages out; the lists of their versions stay." group:"What to carry (Deckhouse)"`
@@ -55,6 +58,7 @@ func (f Deckhouse) Read() (deckhouse.Policy, error) {
 		NoPlatform: f.NoPlatform, NoModules: f.NoModules, NoPackages: f.NoPackages, NoSecurityDB: f.NoSecurityDB, NoInstaller: f.NoInstaller,
 		IncludePlugins: f.IncludePlugin, DeckhouseCLITag: f.DeckhouseCLITag, NoPlugins: f.NoPlugins, NoDeckhouseCLI: f.NoDeckhouseCLI,
 		SkipVEX: f.SkipVEXImages, SkipAttachments: f.SkipAttachments,
+		ProxyRegistry: f.ProxyRegistry, ProxyGapPatches: f.ProxyGapPatches, ProxyGapMinors: f.ProxyGapMinors,
 	}
 	return p, p.Validate()
 }

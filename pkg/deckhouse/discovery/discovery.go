@@ -49,11 +49,12 @@ func Discover(ctx context.Context, src registry.Source, policy deckhouse.Policy,
 		log:      cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
 		parallel: cmp.Or(opts.Parallel, 8),
 		rows:     map[string]contract.CatalogRepository{},
+		turns:    make(chan struct{}, cmp.Or(opts.Parallel, 8)),
 	}
 	names := map[deckhouse.Family][]string{}
 	for _, f := range deckhouse.Families() {
 		if scope.Family(f) {
-			if names[f], err = e.catalogue(ctx, f); err != nil {
+			if names[f], err = e.names(ctx, f); err != nil {
 				return contract.CatalogSpec{}, err
 			}
 		}
@@ -83,6 +84,7 @@ type explorer struct {
 	layout   deckhouse.Layout
 	log      *slog.Logger
 	parallel int
+	turns    chan struct{} // a place for each request that asks for one tag (S4)
 
 	mu        sync.Mutex
 	rows      map[string]contract.CatalogRepository // by repository
@@ -122,20 +124,20 @@ func (e *explorer) catalog() contract.CatalogSpec {
 // themselves, and for what is pinned.
 func (e *explorer) platform(ctx context.Context) error {
 	releases := e.layout.ReleaseChannel()
-	row := contract.CatalogRepository{Component: deckhouse.ComponentPlatform, Role: deckhouse.RoleReleaseChannel}
-	if e.scope.Releases() {
-		var err error
-		if row.Tags, row.Listed, err = e.tags(ctx, releases); err != nil {
-			return err
-		}
-	}
 	images := e.images(releases, deckhouse.ReleaseFiles()...)
-	channels, err := images.channels(ctx, row.Component)
+	channels, err := images.channels(ctx, deckhouse.ComponentPlatform)
 	if err != nil {
 		return err
 	}
-	// Without channels there is no such repository, and the empty list is all.
-	row.Listed = row.Listed || e.scope.Releases() && len(channels) == 0
+	var row contract.CatalogRepository
+	if e.scope.Releases() {
+		if row, err = e.versions(ctx, releases, e.scope.PlatformRanges(), channels); err != nil {
+			return err
+		}
+		// Without channels there is no such repository, and the empty list is all.
+		row.Listed = row.Listed || len(channels) == 0 && len(row.Probed) == 0
+	}
+	row.Component, row.Role = deckhouse.ComponentPlatform, deckhouse.RoleReleaseChannel
 	for _, c := range channels {
 		if !deckhouse.IsVersion(c.Version) {
 			return fault.Newf(fault.Protocol, releases.WithTag(c.Name).String(), "the channel points at %q, which is not a version", c.Version)
@@ -185,7 +187,7 @@ func (e *explorer) catalogue(ctx context.Context, f deckhouse.Family) ([]string,
 	if err == nil && !listed {
 		listed, err = e.listsTags(ctx)
 	}
-	if fault.KindOf(err) == fault.Denied {
+	if kind := fault.KindOf(err); kind == fault.Denied || kind == fault.Unsupported {
 		err = e.refused(f, err)
 	}
 	if err != nil {
@@ -203,12 +205,15 @@ func (e *explorer) catalogue(ctx context.Context, f deckhouse.Family) ([]string,
 
 // refused excuses a catalogue that the login may not see where nobody asked for
 // what it names: the versions of packages are looked at even then (S5.8), and a
-// licence without packages must not keep the platform from being pulled.
+// licence without packages, or a registry that lists no tags, must not keep the
+// platform from being pulled.
 func (e *explorer) refused(f deckhouse.Family, err error) error {
-	switch {
+	switch wanted := e.scope.Wanted(f); {
+	case wanted && fault.KindOf(err) == fault.Unsupported:
+		return err
 	case e.scope.ModuleSource():
 		return fault.New(fault.Denied, "", err).Hint("check the login in the ModuleSource's dockerCfg; the host it is for must be that of repo, the port included")
-	case e.scope.Wanted(f):
+	case wanted:
 		return fault.New(fault.Denied, "", err).Hint("check the login, or leave them out with %s", f.OptOut())
 	}
 	e.log.Warn("the source refuses the catalogue, so nothing below it is carried", "catalogue", e.layout.Catalogue(f), "cause", err)
@@ -245,12 +250,13 @@ func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) e
 		return nil
 	}
 	repo := e.layout.Main(f, name)
-	tags, listed, err := e.tags(ctx, repo)
+	row, err := e.versions(ctx, repo, e.scope.Ranges(f, name), channels)
 	if err != nil {
 		return err
 	}
-	listed = listed || len(channels) == 0
-	e.add(repo, contract.CatalogRepository{Component: f.Member(name), Role: deckhouse.RoleMain, Tags: tags, Listed: listed}, nil)
+	row.Component, row.Role = f.Member(name), deckhouse.RoleMain
+	row.Listed = row.Listed || len(channels) == 0 && len(row.Probed) == 0
+	e.add(repo, row, nil)
 	return nil
 }
 
@@ -292,17 +298,29 @@ func (e *explorer) addOnHint(f deckhouse.Family, name string, err error) error {
 	return fault.New(fault.Protocol, "", err).Hint("tell the %s's publisher, or %s", f.One(), without)
 }
 
-// tags lists a repository. A 404 says that there is no such repository, or, of a
-// proxy, that it has no list; the caller knows which by what else it found there.
+// tags lists a repository. A 404 or an empty list says that there is no such
+// repository, or, of a proxy, that it has no list; the caller knows which by what
+// else it found there.
+//
+// With --proxy-registry no list is asked for: a refused one must stop nothing.
 func (e *explorer) tags(ctx context.Context, repo oci.Repository) (tags []string, listed bool, err error) {
-	tags, err = e.src.Tags(ctx, repo)
-	if errors.Is(err, fault.NotFound) {
-		e.log.DebugContext(ctx, "no tag list", "repository", repo.String())
+	if _, proxy := e.scope.Proxy(); proxy {
 		return nil, false, nil
 	}
+	tags, err = e.src.Tags(ctx, repo)
+	switch {
+	case errors.Is(err, fault.NotFound):
+		e.log.DebugContext(ctx, "no tag list", "repository", repo.String())
+		return nil, false, nil
+	case errors.Is(err, fault.Unsupported):
+		return nil, false, fault.New(fault.Unsupported, "", err).Hint("%s", proxyHint)
+	}
 	e.log.DebugContext(ctx, "tags listed", "repository", repo.String(), "tags", len(tags))
-	return tags, err == nil, err
+	return tags, err == nil && len(tags) > 0, err
 }
+
+// proxyHint is for a registry without tag lists.
+const proxyHint = "a registry that lists no tags is asked for versions one by one with --proxy-registry"
 
 // add notes a repository and the channels found in it, which are tags of it.
 // One that was listed keeps its row when something else asks about it: modules

@@ -34,11 +34,12 @@ func (e *explorer) cli(ctx context.Context) error {
 	return nil
 }
 
-// permittedTags lists a repository that a licence may not open: a refusal counts
-// like an absence (S5.10.2), where nobody asked for what is in it.
+// permittedTags lists a repository that a licence may not open, or a registry not
+// list: a refusal counts like an absence (S5.10.2), where nobody asked for what is
+// in it.
 func (e *explorer) permittedTags(ctx context.Context, repo oci.Repository) (tags []string, listed bool, err error) {
 	tags, listed, err = e.tags(ctx, repo)
-	if fault.KindOf(err) == fault.Denied {
+	if kind := fault.KindOf(err); kind == fault.Denied || kind == fault.Unsupported {
 		e.log.InfoContext(ctx, "the source refuses the list, so nothing is chosen from it", "repository", repo.String(), "cause", err)
 		return nil, false, nil
 	}
