@@ -32,9 +32,10 @@ test: build
 check:
 	@scripts/check
 
-# Writes schemas and examples from the Go types.
+# Writes schemas and examples from the Go types, and which test proves which rule.
 generate:
 	go run ./e2e/cmd/schemas
+	go run ./e2e/cmd/coverage
 
 # Speed as ratios to limits measured in the same run, and peak memory.
 bench: build
@@ -50,6 +51,7 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/share/ferry
 	install -m 644 scripts/flags.sh $(DESTDIR)$(PREFIX)/share/ferry
 	for stage in $(STAGES); do bin/ferry-$$stage --man > $(DESTDIR)$(PREFIX)/share/man/man1/ferry-$$stage.1; done
+	for script in pull push mirror-modules; do scripts/$$script --man > $(DESTDIR)$(PREFIX)/share/man/man1/ferry-$$script.1; done
 
 clean:
 	rm -rf bin demo

@@ -67,7 +67,7 @@ func TestAccessCheckLeavesNothing(t *testing.T) {
 	}
 }
 
-// S7.3.2: MIRROR_BYPASS_ACCESS_CHECKS=1, or the flag, goes on after a refused
+// S2.3.5, S7.3.2: MIRROR_BYPASS_ACCESS_CHECKS=1, or the flag, goes on after a refused
 // check with a warning; without it nothing is sent.
 func TestBypassAccessChecks(t *testing.T) {
 	src, made := source(t, edition.Tiny())
@@ -96,7 +96,7 @@ func TestBypassAccessChecks(t *testing.T) {
 	run(t, run(t, "", "ferry-unpack", disk), "ferry-publish", again.Host+"/mirror", "--insecure", "--bypass-access-checks")
 }
 
-// S2.3, S9 rows 28, 61 and 62: D8_MIRROR_TIMEOUT. An expired deadline fails the
+// S2.3.1, S2.3.2, S9 rows 28, 61 and 62: D8_MIRROR_TIMEOUT. An expired deadline fails the
 // pull and leaves no bundle; 0 is no limit, in a push too; what is no duration is
 // ignored with a warning.
 func TestTimeoutVariable(t *testing.T) {
@@ -126,7 +126,7 @@ func TestTimeoutVariable(t *testing.T) {
 	}
 }
 
-// S2.3: MIRROR_DEBUG_LOG from 1 on logs each request; what is no number is told
+// S2.3.3: MIRROR_DEBUG_LOG from 1 on logs each request; what is no number is told
 // and means 0; the command line goes before it.
 func TestDebugLogVariable(t *testing.T) {
 	src, _ := source(t, edition.Tiny())

@@ -244,7 +244,7 @@ func TestSuspendedChannels(t *testing.T) {
 	}
 }
 
-// S11.2.9, S1.6.1, S1.6.2, S1.6.3, S1.6.4, S9 rows 2 and 41: what version images of modules
+// S11.2.9, S1.4.2, S1.6.1, S1.6.2, S1.6.3, S1.6.4, S9 rows 2 and 41: what version images of modules
 // look like, and one whose layer breaks off.
 func TestModuleShapes(t *testing.T) {
 	src := registrytest.Start(t, registrytest.New())
@@ -255,6 +255,7 @@ func TestModuleShapes(t *testing.T) {
 		src.PutImage(m(name)+"/release", "stable", says(t, "v1.0.0"))
 	}
 	module("plain", files(t, "module.yaml", "{broken", "version.json", "broken", "changelog.yaml", "\tbroken"))
+	src.PutImage(m("plain")+"/release", "stable", says(t, "v1.0.0"), files(t, "changelog.yaml", "\tbroken", "module.yaml", "{broken"))
 	module("extra", files(t, "./extra_images.json", `{"scanner":5,"flag":true,"list":[]}`), files(t, "top", "1"))
 	src.PutImage(m("extra")+"/extra/scanner", "5", files(t, "scanner", "1"))
 	internal := src.PutImage(m("internal"), "", files(t, "internal", "1"))

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2034 # variables shared with the scripts
-# Reading of d8's command lines, for ferry-pull and ferry-push: sourced, with
+# Reading of d8's and dhctl's command lines, for the scripts: sourced, with
 # $program set. It sets flag, inline, value and shifts. Flags come as "--flag value", "--flag=value", "--switch",
 # "--switch=false", "-x value" or "-xvalue", with _ for - in long names (S2.1.1).
 
@@ -8,6 +8,45 @@ die() {
   printf '%s: error: %s\n' "$program" "$1" >&2
   [[ -z ${2:-} ]] || printf '%s: hint: %s\n' "$program" "$2" >&2
   exit "${3:-64}"
+}
+
+# manual SUMMARY: the usage text as a manual page in roff. The text has a form:
+# lines of usage, a blank line, paragraphs, and groups, each a line and below it
+# flags, two blanks in and two between a flag and what it means.
+manual() {
+  local lines line next i=0
+  mapfile -t lines < <(usage)
+  printf '.TH "%s" 1 "" ferry\n.SH NAME\n%s \\- %s\n.SH SYNOPSIS\n' "${program^^}" "$program" "$1"
+  for (( ; i < ${#lines[@]}; i++)); do
+    [[ -n ${lines[i]} ]] || break
+    printf '.B %s\n.br\n' "$(roff "${lines[i]:7}")"
+  done
+  printf '.SH DESCRIPTION\n'
+  for ((i++; i < ${#lines[@]}; i++)); do
+    line=${lines[i]} next=${lines[i + 1]:-}
+    case $line in
+    '') printf '.PP\n' ;;
+    '   '*) roff "${line##*   }" ;;
+    '  '*)
+      line=${line:2}
+      printf '.TP\n.B %s\n' "$(roff "${line%%  *}")"
+      [[ $line != *'  '* ]] || roff "${line##*  }"
+      ;;
+    *)
+      if [[ $next == '  '* ]]; then
+        printf '.SH "%s"\n' "$(roff "${line^^}")"
+      else
+        roff "$line"
+      fi
+      ;;
+    esac
+  done
+  printf '.SH "EXIT STATUS"\nThat of the stage that failed: see \n.BR ferry-fetch (1).\n'
+}
+
+roff() {
+  local text=${1//\\/\\e}
+  printf '%s\n' "${text//-/\\-}"
 }
 
 # split WORD: sets flag, and inline when the word holds the flag's value too.

@@ -132,7 +132,7 @@ func TestPlatformRefuses(t *testing.T) {
 		policy               Policy
 		text, hint           string
 	}{
-		{"no channels", "", "v1.70.0", Policy{}, "no release channels", "--deckhouse-tag"},
+		{"no channels (S3.8.3)", "", "v1.70.0", Policy{}, "no release channels", "--deckhouse-tag"},
 		{"a default channel is missing (S3.5.2)", "alpha=v1.72.0 stable=v1.70.0", fiveTags, Policy{}, `"beta", "early-access", "rock-solid"`, "--deckhouse-tag"},
 		{"one is suspended", suspend("alpha"), fiveTags, Policy{}, `channel "alpha"`, "--ignore-suspend"},
 		{"several are suspended", suspend("stable", "alpha"), fiveTags, Policy{}, `channels "alpha", "stable"`, "--ignore-suspend"},
@@ -143,7 +143,7 @@ func TestPlatformRefuses(t *testing.T) {
 
 		{"pinned to a suspended channel", suspend("stable"), fiveTags, Policy{DeckhouseTag: "stable"}, `channel "stable"`, "--ignore-suspend"},
 		{"pinned to the version of a suspended channel", suspend("stable"), fiveTags, Policy{DeckhouseTag: "v1.69.0"}, `channel "stable"`, "--ignore-suspend"},
-		{"pinned to a missing channel (S9 row 24)", fiveChannels, fiveTags, Policy{DeckhouseTag: "lts"}, `"lts"`, "stable v1.69.0"},
+		{"pinned to a missing channel (S3.8.2, S9 row 24)", fiveChannels, fiveTags, Policy{DeckhouseTag: "lts"}, `"lts"`, "stable v1.69.0"},
 		{"pinned to a channel where there are none", "", "", Policy{DeckhouseTag: "stable"}, `"stable"`, "custom tag"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

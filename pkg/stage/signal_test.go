@@ -148,6 +148,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// S2.1.4.
 func TestSecondSignalKills(t *testing.T) {
 	p := start(t, "deaf")
 	p.until(t, "ready")

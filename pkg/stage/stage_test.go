@@ -145,6 +145,7 @@ func writeFile(t *testing.T, path, text string) string {
 	return path
 }
 
+// S2.1.2: the document goes to standard output, all else to standard error.
 func TestSuccess(t *testing.T) {
 	in := catalog(t, "registry.example/a")
 	file := writeFile(t, filepath.Join(t.TempDir(), "in.json"), in)
@@ -177,7 +178,7 @@ func TestOutputFile(t *testing.T) {
 	selection(t, contentOf(t, out))
 }
 
-// Every kind of error has its exit status, and its two lines on stderr.
+// S2.1.3: every kind of error has its exit status, and its two lines on stderr.
 func TestExitCodes(t *testing.T) {
 	hinted := fault.Newf(fault.Denied, "r.example/a", "no\x1b[2J\nentry").Hint("log in")
 	cause := fault.NewCause("moon", []string{"the moon is full", "a cloud"}, []string{"wait a night", "log in"})

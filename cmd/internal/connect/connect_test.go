@@ -57,7 +57,7 @@ func TestHostOf(t *testing.T) {
 	}
 }
 
-// S2.3, S9 row 62: 0, negative, unset and unreadable are no limit; the flag goes
+// S2.3.1, S9 row 62: 0, negative, unset and unreadable are no limit; the flag goes
 // before the variable.
 func TestDeadline(t *testing.T) {
 	minute, none := time.Minute, time.Duration(0)

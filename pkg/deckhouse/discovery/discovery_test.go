@@ -217,7 +217,7 @@ func TestDiscover(t *testing.T) {
 
 // The shapes of S11.2 that have no modules, no channels or only lts.
 //
-// S3.8, S9 rows 15, 21 and 45.
+// S3.8.1, S9 rows 15, 21 and 45.
 func TestDiscoverOddSources(t *testing.T) {
 	dev := newSource(t)
 	dev.tag("", "pr123")

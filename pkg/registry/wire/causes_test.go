@@ -233,7 +233,7 @@ func TestArtifactRefused(t *testing.T) {
 	}
 }
 
-// S2.3, S9 rows 61 and 62: an expired deadline is a failure that heals, never an
+// S2.3.2, S9 rows 61 and 62: an expired deadline is a failure that heals, never an
 // absence or a success; without one there is no limit.
 func TestDeadline(t *testing.T) {
 	t.Parallel()

@@ -65,6 +65,7 @@ func resolveWith(t *testing.T, at string, env ...string) string {
 
 const resolved = "<nil> |  | <nil>\n"
 
+// S2.3.4: SSL_CERT_FILE and SSL_CERT_DIR are the roots.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	reg := registrytest.New()
@@ -169,6 +170,7 @@ func (w plainLocation) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// S2.3.4: proxies are those of the environment.
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	srv := start(t) // a proxy for plain HTTP gets the same requests as the registry
@@ -190,7 +192,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// S2.2.1.
+// S2.2.1, S2.5.3.
 func TestDockerConfiguration(t *testing.T) {
 	t.Parallel()
 	srv := start(t, registrytest.WithBasicAuth("u", secret))
