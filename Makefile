@@ -46,6 +46,7 @@ install: build
 	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
 	install -m 755 scripts/pull $(DESTDIR)$(PREFIX)/bin/ferry-pull
 	install -m 755 scripts/push $(DESTDIR)$(PREFIX)/bin/ferry-push
+	install -m 755 scripts/mirror-modules $(DESTDIR)$(PREFIX)/bin/ferry-mirror-modules
 	install -d $(DESTDIR)$(PREFIX)/share/ferry
 	install -m 644 scripts/flags.sh $(DESTDIR)$(PREFIX)/share/ferry
 	for stage in $(STAGES); do bin/ferry-$$stage --man > $(DESTDIR)$(PREFIX)/share/man/man1/ferry-$$stage.1; done

@@ -350,7 +350,7 @@ func TestContractsAndManuals(t *testing.T) {
 		"select": "reads ferry/v1alpha1 Catalog\nreads ferry/v1alpha1 Selection\nreads ferry/v1alpha1 Plan\nreads ferry/v1alpha1 Inventory\nreads ferry/v1alpha1 Bundle\n" +
 			"writes ferry/v1alpha1 Selection\nwrites ferry/v1alpha1 Explanation\n",
 		"fetch":   "reads ferry/v1alpha1 Selection\nreads ferry/v1alpha1 Plan\nwrites ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Plan\n",
-		"pack":    "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Bundle\n",
+		"pack":    "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Bundle\nwrites ferry/v1alpha1 Inventory\n",
 		"unpack":  "writes ferry/v1alpha1 Inventory\n",
 		"publish": "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Receipt\n",
 	} {

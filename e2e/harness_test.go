@@ -47,7 +47,7 @@ func buildAndRun(m *testing.M) int {
 		}
 	}
 	// Copies, for a script beside a checkout's bin prefers what stands there.
-	for name, script := range map[string]string{"ferry-pull": "pull", "ferry-push": "push", "flags.sh": "flags.sh"} {
+	for name, script := range map[string]string{"ferry-pull": "pull", "ferry-push": "push", "ferry-mirror-modules": "mirror-modules", "flags.sh": "flags.sh"} {
 		text, err := os.ReadFile(filepath.Join("..", "scripts", script))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), text, 0o755)
@@ -196,7 +196,12 @@ func assertTarget(t testing.TB, have map[string]oci.Digest, root string, want ma
 // asking the registry; a real server has no other way in.
 func tagsBelow(t testing.TB, host, root string, names []string) map[string]oci.Digest {
 	t.Helper()
-	c := client(t)
+	return tagsSeenBy(t, client(t), host, root, names)
+}
+
+// tagsSeenBy is tagsBelow with a client of one's own.
+func tagsSeenBy(t testing.TB, c *wire.Client, host, root string, names []string) map[string]oci.Digest {
+	t.Helper()
 	paths := map[string]bool{}
 	for _, name := range names {
 		path, _, _ := strings.Cut(name, ":")

@@ -62,7 +62,7 @@ func TestPullFlags(t *testing.T) {
 func TestPullRefusesFlags(t *testing.T) {
 	for _, flags := range [][]string{
 		{"--include-plugin"}, {"--deckhouse-cli-tag"},
-		{"--gost-digest"}, {"--dry-run=perhaps"}, {"--plan", "p.json", "--no-modules"},
+		{"--gost-digest=perhaps"}, {"--dry-run=perhaps"}, {"--plan", "p.json", "--no-modules"},
 		{"--release", "v1"}, {"--min-version", "v1"}, // S2.2.2
 		{"--no-such-flag"}, {"--source"}, {"--force=perhaps"}, {"another-directory"},
 	} {

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 
 	"ferry/cmd/internal/connect"
 	"ferry/cmd/internal/content"
@@ -15,6 +16,7 @@ import (
 	"ferry/pkg/contract"
 	"ferry/pkg/deckhouse"
 	"ferry/pkg/deckhouse/discovery"
+	"ferry/pkg/deckhouse/modulesource"
 	"ferry/pkg/fault"
 	"ferry/pkg/generic"
 	"ferry/pkg/registry"
@@ -28,6 +30,13 @@ type flags struct {
 		policy.Deckhouse
 		connect.SourceFlags
 	} `cmd:"" help:"Look at an edition of the Deckhouse Kubernetes Platform."`
+	Modules struct {
+		ModuleSource    string `arg:"" name:"module-source" help:"The ModuleSource in YAML, as it is given to a cluster; - is stdin."`
+		Store           string `placeholder:"DIR" help:"Keep in DIR, the content store of ferry-fetch, what is read of images: then fetch does not download it again, nor does the next discover."`
+		ModulesFilter   string `placeholder:"NAME:TAG[;NAME:TAG]" help:"Look only at these modules; ferry-select needs the same filter."`
+		WriteConnection string `placeholder:"FILE" help:"Write how the registry is reached to FILE, which its owner alone can read, for --connection of ferry-fetch. It holds the password: remove it."`
+		connect.Flags
+	} `cmd:"" help:"Look at the repository of modules that a ModuleSource of Deckhouse names. The ModuleSource tells the login, too."`
 	Generic struct {
 		List string `arg:"" optional:"" default:"-" help:"The list of images; - is stdin, the default."`
 		connect.SourceFlags
@@ -42,6 +51,7 @@ The deckhouse flags that say what to carry are those of ferry-select. Here they 
 The Catalog has the digest of each image that was read, and ferry-fetch asks for exactly that one, wherever its tag has moved.
 
     ferry-discover deckhouse --source registry.deckhouse.ru/deckhouse/ee --store /var/ferry -o catalog.json
+    ferry-discover modules ms.yml --write-connection connection.json -o catalog.json
     ferry-discover generic images.txt | ferry-select | ferry-fetch --store /var/ferry | ferry-pack /media/disk
 `
 
@@ -58,10 +68,11 @@ func main() {
 	})
 }
 
-// run has one entry a vendor.
+// run has one entry a kind of source.
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	return map[string]func(context.Context, *stage.Session) error{
 		deckhouse.Vendor: f.deckhouse,
+		"modules":        f.modules,
 		generic.Vendor:   f.generic,
 	}[s.Verb](ctx, s)
 }
@@ -90,20 +101,64 @@ func (f *flags) deckhouse(ctx context.Context, s *stage.Session) error {
 				return contract.CatalogSpec{}, err
 			}
 			defer client.Close()
-			return f.discover(ctx, s, client, p)
+			return discover(ctx, s, client, p, f.Deckhouse.Store, f.Deckhouse.Parallel)
+		},
+	})
+}
+
+// modules looks at a repository of modules (S8.2). The stages behind this one
+// know no ModuleSource: for them its connection is written down.
+func (f *flags) modules(ctx context.Context, s *stage.Session) error {
+	text, err := s.Text(ctx, f.Modules.ModuleSource, "ModuleSource")
+	if err != nil {
+		return err
+	}
+	source, err := modulesource.Parse(text.Data)
+	if err != nil {
+		return fault.About(text.Name, err)
+	}
+	if len(source.Others) > 0 {
+		s.Log.Warn("the dockerCfg has no login for the registry, so it is read without one",
+			"registry", source.Repository.Host, "loginsFor", strings.Join(source.Others, " "))
+	}
+	p := deckhouse.Policy{Source: source.Repository.String(), ModuleSource: true, ModulesFilter: f.Modules.ModulesFilter}
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	inputs, err := stage.InputsOf(p)
+	if err != nil {
+		return err
+	}
+	connection := &connect.Connection{
+		Host: source.Repository.Host, PlainHTTP: source.PlainHTTP, CA: source.CA, Login: source.Login, Password: source.Password,
+	}
+	if f.Modules.WriteConnection != "" {
+		if err := connection.Write(f.Modules.WriteConnection); err != nil {
+			return err
+		}
+	}
+	return stage.Produce(ctx, s, stage.Product[contract.CatalogSpec]{
+		Inputs: inputs,
+		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
+			client, err := f.Modules.Connect(s, connection)
+			if err != nil {
+				return contract.CatalogSpec{}, err
+			}
+			defer client.Close()
+			return discover(ctx, s, client, p, f.Modules.Store, f.Modules.Parallel)
 		},
 	})
 }
 
 // discover looks at the source, through the store where there is one. The store
 // is free again before the Catalog is out: in a pipe, fetch waits for that.
-func (f *flags) discover(ctx context.Context, s *stage.Session, source registry.Source, p deckhouse.Policy) (contract.CatalogSpec, error) {
+func discover(ctx context.Context, s *stage.Session, source registry.Source, p deckhouse.Policy, dir string, parallel int) (contract.CatalogSpec, error) {
 	s.Progress.Phase("discovering")
-	opts := discovery.Options{Parallel: f.Deckhouse.Parallel, Log: s.Log}
-	if f.Deckhouse.Store == "" {
+	opts := discovery.Options{Parallel: parallel, Log: s.Log}
+	if dir == "" {
 		return discovery.Discover(ctx, source, p, opts)
 	}
-	st, err := content.OpenStore(ctx, s, f.Deckhouse.Store)
+	st, err := content.OpenStore(ctx, s, dir)
 	if err != nil {
 		return contract.CatalogSpec{}, err
 	}

@@ -111,7 +111,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		},
 		Make: func(ctx context.Context) (contract.InventorySpec, error) {
 			contents, err := f.fetch(ctx, s, j)
-			return contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreLayout, Path: path}, Contents: contents}, err
+			return contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreDir, Path: path}, Contents: contents}, err
 		},
 	})
 }

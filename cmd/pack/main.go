@@ -1,10 +1,12 @@
-// Command ferry-pack writes an Inventory's images into archives: a Bundle.
+// Command ferry-pack writes an Inventory's images into archives: a Bundle. Or it
+// writes them as OCI image layouts, and an Inventory of these.
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 
 	"ferry/cmd/internal/content"
@@ -15,10 +17,12 @@ import (
 )
 
 type flags struct {
-	Dir       string           `arg:"" help:"The directory for the archives; made if it is missing."`
+	Dir       string           `arg:"" help:"The directory for the archives or layouts; made if it is missing."`
+	Layouts   bool             `help:"Write no archives but OCI image layouts: each repository is one, in the directory DIR/PATH."`
 	ChunkSize bundle.ChunkSize `placeholder:"SIZE" help:"Cut archives into files of at most SIZE: 4GiB, 4.7GB, 650MiB, or a plain number of gigabytes (10^9 bytes), as in d8. 0 does not cut."`
-	Force     bool             `help:"Replace the archives of another bundle that are in the directory."`
-	Parallel  int              `default:"2" placeholder:"N" help:"Write at most ${default} archives at a time."`
+	Gost      bool             `name:"gost-digest" help:"Write a file NAME.gostsum beside each file NAME: its hash by GOST R 34.11-2012, 256 bits, as 64 hex digits."`
+	Force     bool             `help:"Replace the archives or layouts of another bundle that are in the directory."`
+	Parallel  int              `default:"2" placeholder:"N" help:"Write at most ${default} archives, or blobs of layouts, at a time."`
 }
 
 const description = `
@@ -27,6 +31,10 @@ Reads an Inventory and writes its images into DIR: one archive for the platform,
 The document bundle.json is written last, into DIR and to stdout: a directory without it is not finished, and the same command finishes it. It travels with the archives.
 
     ferry-pack -i inventory.json /media/disk --chunk-size 4GiB
+
+With --layouts DIR is a directory that other tools read too (skopeo, crane): DIR/modules/console is the OCI image layout of the repository modules/console. A blob that several repositories have is stored once, under several names (hard links), where the file system can; else it is copied. The document is then an Inventory, which ferry-publish reads; bundle.json is written too, and ferry-unpack verifies the directory by it.
+
+    ferry-fetch -i selection.json --store /var/ferry | ferry-pack --layouts /srv/images -o inventory.json
 `
 
 func main() {
@@ -36,10 +44,18 @@ func main() {
 		Summary:     "Write the images of an Inventory into archives",
 		Description: description,
 		Reads:       []contract.Kind{contract.KindInventory},
-		Writes:      []contract.Kind{contract.KindBundle},
+		Writes:      []contract.Kind{contract.KindBundle, contract.KindInventory},
 		Flags:       f,
 		Run:         f.run,
 	})
+}
+
+// Validate is called by the flag library.
+func (f *flags) Validate() error {
+	if f.Layouts && (f.ChunkSize != 0 || f.Gost) {
+		return errors.New("--chunk-size and --gost-digest are for archives, and with --layouts there are none; leave one of them out")
+	}
+	return nil
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
@@ -54,17 +70,17 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
+	if f.Layouts {
+		return f.produceLayouts(ctx, s, &inventory.Spec, inputs)
+	}
 	return stage.Produce(ctx, s, stage.Product[contract.BundleSpec]{
 		Inputs: inputs,
 		Tell: func(spec *contract.BundleSpec) {
 			s.Summary.Archives, s.Summary.State = spec.Archives, "the bundle is complete"
 		},
 		Valid: func(_ context.Context, doc *contract.Bundle) error {
-			if !reflect.DeepEqual(doc.Spec.Contents, inventory.Spec.Contents) {
-				return errors.New("it holds other images")
-			}
 			// bundle.json is the mark of a finished directory.
-			if written, _, err := bundle.ReadDocument(f.Dir); err != nil || !reflect.DeepEqual(written, doc) {
+			if written, err := f.finished(&inventory.Spec.Contents); err != nil || !reflect.DeepEqual(written, doc) {
 				return errors.New("the directory does not hold it, or is not finished")
 			}
 			return content.CheckFiles(f.Dir, doc.Spec.Archives)
@@ -75,33 +91,47 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	})
 }
 
+// finished is the Bundle that the directory is, if it has these contents.
+func (f *flags) finished(contents *contract.Contents) (*contract.Bundle, error) {
+	written, _, err := bundle.ReadDocument(f.Dir)
+	if err == nil && !reflect.DeepEqual(written.Spec.Contents, *contents) {
+		err = errors.New("the directory holds other images")
+	}
+	return written, err
+}
+
 // inputs are those of the Inventory itself: that document names a path of this
 // machine, and the Bundle must be the same on every machine.
 func (f *flags) inputs(inventory *contract.Inventory) ([]contract.Input, error) {
-	options, err := stage.InputsOf(struct{ ChunkSize bundle.ChunkSize }{f.ChunkSize})
+	options, err := stage.InputsOf(struct {
+		ChunkSize bundle.ChunkSize
+		Layouts   bool `json:",omitempty"`
+		Gost      bool `json:",omitempty"`
+	}{f.ChunkSize, f.Layouts, f.Gost})
 	if err != nil {
 		return nil, err
 	}
 	return append(inventory.Metadata.Inputs, options...), nil
 }
 
-func (f *flags) write(ctx context.Context, s *stage.Session, inventory *contract.InventorySpec, inputs []contract.Input) (contract.BundleSpec, error) {
-	from, err := content.Open(ctx, inventory.Store)
+func (f *flags) options(s *stage.Session) bundle.Options {
+	return bundle.Options{
+		ChunkSize: int64(f.ChunkSize), Gost: f.Gost, Force: f.Force, Parallel: f.Parallel, Progress: s.Progress,
+	}
+}
+
+func (f *flags) write(
+	ctx context.Context, s *stage.Session, inventory *contract.InventorySpec, inputs []contract.Input,
+) (contract.BundleSpec, error) {
+	from, err := content.Open(ctx, inventory)
 	if err != nil {
 		return contract.BundleSpec{}, err
 	}
 	defer from.Close()
 	s.Progress.Phase("packing")
-	archives, err := bundle.Write(ctx, f.Dir, &inventory.Contents, from, bundle.Options{
-		ChunkSize: int64(f.ChunkSize), Force: f.Force, Parallel: f.Parallel, Progress: s.Progress,
-	})
+	archives, err := bundle.Write(ctx, f.Dir, &inventory.Contents, from, f.options(s))
 	if err != nil {
 		return contract.BundleSpec{}, err
-	}
-	spec := contract.BundleSpec{Archives: archives, Contents: inventory.Contents}
-	text, err := contract.Encode(contract.New(s.Generator(), inputs, spec))
-	if err != nil {
-		return spec, err
 	}
 	var size int64
 	for _, a := range archives {
@@ -109,5 +139,63 @@ func (f *flags) write(ctx context.Context, s *stage.Session, inventory *contract
 	}
 	s.Count("bytes", size)
 	s.Log.Info(fmt.Sprintf("wrote %d archives with %d images, %d bytes", len(archives), len(inventory.Contents.Images), size))
-	return spec, bundle.Finish(f.Dir, text)
+	spec := contract.BundleSpec{Archives: archives, Contents: inventory.Contents}
+	return spec, f.finish(s, spec, inputs)
+}
+
+// finish writes bundle.json.
+func (f *flags) finish(s *stage.Session, spec contract.BundleSpec, inputs []contract.Input) error {
+	text, err := contract.Encode(contract.New(s.Generator(), inputs, spec))
+	if err != nil {
+		return err
+	}
+	return bundle.Finish(f.Dir, text)
+}
+
+func (f *flags) produceLayouts(
+	ctx context.Context, s *stage.Session, inventory *contract.InventorySpec, inputs []contract.Input,
+) error {
+	dir, err := filepath.Abs(f.Dir)
+	if err != nil {
+		return err
+	}
+	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
+		Inputs: inputs,
+		Tell:   func(*contract.InventorySpec) { s.Summary.State = "the layouts are complete" },
+		Valid: func(_ context.Context, doc *contract.Inventory) error {
+			if _, err := f.finished(&inventory.Contents); err != nil {
+				return err
+			}
+			return content.CheckPlace(doc, dir)
+		},
+		Make: func(ctx context.Context) (contract.InventorySpec, error) {
+			place := contract.StoreLocation{Type: contract.StoreLayouts, Path: dir}
+			return contract.InventorySpec{Store: place, Contents: inventory.Contents}, f.writeLayouts(ctx, s, inventory, inputs)
+		},
+	})
+}
+
+func (f *flags) writeLayouts(
+	ctx context.Context, s *stage.Session, inventory *contract.InventorySpec, inputs []contract.Input,
+) error {
+	from, err := content.Open(ctx, inventory)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	s.Progress.Phase("unpacking")
+	written, err := bundle.WriteLayouts(ctx, f.Dir, &inventory.Contents, from, f.options(s))
+	if err != nil {
+		return err
+	}
+	s.Count("bytes", written.Bytes)
+	images := len(inventory.Contents.Images)
+	s.Log.Info(fmt.Sprintf("wrote %d layouts with %d images, %d bytes", written.Layouts, images, written.Bytes))
+	if written.Linked > 0 {
+		s.Log.Info(fmt.Sprintf("blobs that several layouts have are hard links (%d); cp -a and rsync -aH keep them", written.Linked))
+	}
+	if written.Copied > 0 {
+		s.Log.Info(fmt.Sprintf("the file system has no hard links: %d blobs that several layouts have were copied", written.Copied))
+	}
+	return f.finish(s, contract.BundleSpec{Layouts: true, Contents: inventory.Contents}, inputs)
 }

@@ -93,7 +93,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 }
 
 func (f *flags) publish(ctx context.Context, s *stage.Session, p *transfer.Publisher, inventory *contract.InventorySpec) (contract.ReceiptSpec, error) {
-	from, err := content.Open(ctx, inventory.Store)
+	from, err := content.Open(ctx, inventory)
 	if err != nil {
 		return contract.ReceiptSpec{}, err
 	}

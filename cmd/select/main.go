@@ -26,8 +26,9 @@ import (
 type flags struct {
 	Releases string `placeholder:"FILE" help:"Write the manifests of the selected Deckhouse releases to FILE, deckhousereleases.yaml in bundles of d8. Where no release is chosen by channels, an older FILE of that kind is removed."`
 	policy.Deckhouse
-	Select  struct{} `cmd:"" default:"1" hidden:"" help:"Write a Selection."`
-	Explain struct {
+	ModulesFilter string   `placeholder:"NAME:TAG[;NAME:TAG]" help:"Of a ModuleSource carry these modules alone, each at this version, or at this channel and its version." group:"What to carry (ModuleSource)"`
+	Select        struct{} `cmd:"" default:"1" hidden:"" help:"Write a Selection."`
+	Explain       struct {
 		Queries []string `arg:"" name:"query" help:"What to ask for: HOST/PATH:TAG, HOST/PATH@DIGEST, PATH:TAG at the target, a digest, or a part such as platform@v1.70.1, module/console@v1.40.0, package/redis."`
 	} `cmd:"" help:"Say why images are carried or not: an Explanation instead of a Selection. Of a Catalog, with the same flags, it tells what select decides and by which rule; of a Selection, Plan, Inventory or Bundle, where an image lands and why."`
 }
@@ -117,6 +118,12 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 
 func (f *flags) deckhouse(catalog contract.CatalogSpec) (choice, error) {
 	p, err := f.Deckhouse.Read()
+	if f.ModulesFilter != "" {
+		if f.Policy != "" {
+			return choice{}, fault.Newf(fault.Usage, "--policy", "it stands for all flags that say what to carry, but --modules-filter is given too")
+		}
+		p.ModulesFilter = f.ModulesFilter
+	}
 	c := choice{options: p, decide: func(s *stage.Session) (contract.SelectionSpec, error) {
 		spec, notes, err := deckhouse.Select(catalog, p)
 		warn(s, notes)
@@ -183,7 +190,7 @@ var errListKnows = fault.Newf(fault.Usage, "", "the Catalog was made from a list
 func (f *flags) listOptions() (generic.Options, error) {
 	others := f.Deckhouse
 	others.SkipAttachments = false
-	if others.Given() {
+	if others.Given() || f.ModulesFilter != "" {
 		return generic.Options{}, errListKnows
 	}
 	return generic.Options{SkipAttachments: f.SkipAttachments}, nil

@@ -1,5 +1,5 @@
-// Command ferry-unpack verifies archives completely and says what they hold, or
-// copies it into a store: an Inventory.
+// Command ferry-unpack verifies archives or layouts completely and says what they
+// hold, or copies it into a store: an Inventory.
 package main
 
 import (
@@ -20,14 +20,17 @@ import (
 )
 
 type flags struct {
-	Paths []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks; several of them, of any directories, are taken together."`
-	To    string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it the archives are read where they lie."`
+	Paths   []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks; several of them, of any directories, are taken together. Or one directory of OCI image layouts."`
+	Modules bool     `help:"Refuse anything but a directory of modules, as mirror-modules writes it: each entry is a module, and its name becomes a tag of the target."`
+	To      string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it archives and layouts are read where they lie."`
 }
 
 const description = `
 Reads every byte of a bundle and compares it with what bundle.json says: each file's digest, each blob's, and that everything an image refers to is there. Nothing is written to disk, unless --to is given: ferry-publish and ferry-pack read the archives in place.
 
 Single files, and directories without bundle.json, are taken for archives that d8 mirror made, and verified as far as they describe themselves. So are several directories together, each of which must hold what its bundle.json lists, if it has one.
+
+A directory without archives may hold OCI image layouts, each at the path of its repository: what ferry-pack --layouts wrote, a bundle of d8 that somebody unpacked, the modules of dhctl mirror-modules, or what skopeo copied to oci:DIR/PATH:TAG.
 
     ferry-unpack /media/disk | ferry-publish registry.closed.example/deckhouse
     ferry-unpack /media/disk | ferry-pack /media/dvd --chunk-size 4.7GB
@@ -37,7 +40,7 @@ func main() {
 	f := &flags{}
 	stage.Main(stage.Command{
 		Name:        "unpack",
-		Summary:     "Verify archives and say what they hold",
+		Summary:     "Verify archives or layouts and say what they hold",
 		Description: description,
 		Writes:      []contract.Kind{contract.KindInventory},
 		Flags:       f,
@@ -45,15 +48,17 @@ func main() {
 	})
 }
 
-// source is a set of archives to be verified.
+// source is a set of archives or layouts to be verified.
 type source struct {
 	dir    string           // of a bundle of ours
-	inputs []contract.Input // none for archives without a document
+	inputs []contract.Input // none where no document says what must be there
 	// overview is what a document says that they hold.
 	overview contract.Overview
-	// verify reads all of it and returns the files and what they hold.
-	verify func(context.Context, *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error)
+	verify   verification
 }
+
+// verification reads all of a source and returns the place and what it holds.
+type verification func(context.Context, *stage.Session) (contract.StoreLocation, contract.Contents, error)
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	src, err := f.source()
@@ -66,19 +71,18 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		Inputs: src.inputs,
 		Tell: func(spec *contract.InventorySpec) {
 			s.Summary.Overview, s.Summary.Archives = spec.Contents.Overview, spec.Store.Archives
-			s.Summary.State = "every byte of the archives is what it should be"
+			s.Summary.State = "every byte is what it should be"
 		},
 		Valid: func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
 		Make:  func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
 	})
 }
 
-// valid tells why a kept Inventory is of no use any more. Archives that no
-// document describes can change without anybody noticing, so they are always
-// read anew.
+// valid tells why a kept Inventory is of no use any more. What no document
+// describes can change without anybody noticing, so it is always read anew.
 func (f *flags) valid(ctx context.Context, src *source, doc *contract.Inventory) error {
 	if len(src.inputs) == 0 {
-		return errors.New("only reading the archives tells what they hold")
+		return errors.New("only reading the files tells what they hold")
 	}
 	if f.To != "" {
 		path, err := filepath.Abs(f.To)
@@ -92,36 +96,49 @@ func (f *flags) valid(ctx context.Context, src *source, doc *contract.Inventory)
 		defer st.Close()
 		return content.CheckStore(doc, path, st)
 	}
-	if doc.Spec.Store.Path != src.dir {
-		return fmt.Errorf("it is of %s", doc.Spec.Store.Path)
-	}
-	return content.CheckFiles(src.dir, doc.Spec.Store.Archives)
+	return content.CheckPlace(doc, src.dir)
 }
 
 func (f *flags) verify(ctx context.Context, s *stage.Session, src *source) (contract.InventorySpec, error) {
 	s.Progress.Phase("verifying")
-	dirs, contents, err := src.verify(ctx, s)
+	place, contents, err := src.verify(ctx, s)
 	if err != nil {
 		return contract.InventorySpec{}, err
 	}
-	archives := 0
-	for _, dir := range dirs {
-		archives += len(dir.Archives)
-	}
-	s.Log.Info(fmt.Sprintf("verified %d archives with %d images", archives, len(contents.Images)))
-	inventory := contract.InventorySpec{Store: contract.InArchives(dirs), Contents: contents}
+	s.Log.Info(fmt.Sprintf("verified %s with %d images", describe(place, contents), len(contents.Images)))
+	inventory := contract.InventorySpec{Store: place, Contents: contents}
 	if f.To == "" {
 		return inventory, nil
 	}
 	return f.copy(ctx, s, inventory)
 }
 
+// describe counts what was verified.
+func describe(place contract.StoreLocation, contents contract.Contents) string {
+	if place.Type == contract.StoreArchives {
+		archives := 0
+		for _, dir := range place.Directories() {
+			archives += len(dir.Archives)
+		}
+		return fmt.Sprintf("%d archives", archives)
+	}
+	repositories := map[string]bool{}
+	for _, im := range contents.Images {
+		repositories[im.Path] = true
+	}
+	return fmt.Sprintf("the layouts of %d repositories", len(repositories))
+}
+
 // source tells a bundle of ours, which says itself what it must hold, from
-// archives that another tool made, and from several together.
+// archives and layouts that another tool made, and from several directories of
+// archives together.
 func (f *flags) source() (*source, error) {
 	dirs, err := bundle.Find(f.Paths)
 	if len(dirs) == 0 {
 		return nil, err
+	}
+	if f.Modules {
+		return modules(dirs, err)
 	}
 	for i, dir := range dirs {
 		if !dir.Whole {
@@ -138,6 +155,9 @@ func (f *flags) source() (*source, error) {
 			dirs[i].Document = &doc.Spec
 		}
 	}
+	if len(dirs) == 1 && dirs[0].Whole && len(dirs[0].Sets) == 0 {
+		return importedLayouts(dirs[0].Path, guessed, err)
+	}
 	return imported(dirs), err
 }
 
@@ -146,26 +166,87 @@ func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &source{dir, inputs, doc.Spec.Contents.Overview, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error) {
-		files := []contract.ArchiveDirectory{{Path: dir, Archives: doc.Spec.Archives}}
-		return files, doc.Spec.Contents, bundle.Verify(ctx, dir, &doc.Spec, s.Progress)
+	return &source{dir, inputs, doc.Spec.Contents.Overview, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
+		if doc.Spec.Layouts {
+			return inLayouts(dir), doc.Spec.Contents, bundle.VerifyLayouts(ctx, dir, &doc.Spec, s.Progress)
+		}
+		place := contract.InArchives([]contract.ArchiveDirectory{{Path: dir, Archives: doc.Spec.Archives}})
+		return place, doc.Spec.Contents, bundle.Verify(ctx, dir, &doc.Spec, s.Progress)
 	}}, nil
 }
 
+func inLayouts(dir string) contract.StoreLocation {
+	return contract.StoreLocation{Type: contract.StoreLayouts, Path: dir}
+}
+
 func imported(dirs []bundle.Directory) *source {
-	return &source{"", nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) ([]contract.ArchiveDirectory, contract.Contents, error) {
+	return &source{"", nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
 		s.Log.Info("the archives say themselves what they hold, as those of d8 mirror do, for no " + bundle.DocumentName + " describes them all")
 		files, contents, err := bundle.Import(ctx, dirs, deckhouse.Imported{}, s.Progress)
 		if err != nil {
-			return nil, contract.Contents{}, err
+			return contract.StoreLocation{}, contract.Contents{}, err
 		}
-		return files, *contents, nil
+		return contract.InArchives(files), *contents, nil
 	}}
+}
+
+// modules tells a directory of modules of ours from one of dhctl's, and refuses
+// what is neither (S8.4).
+func modules(dirs []bundle.Directory, noArchives error) (*source, error) {
+	dir := dirs[0]
+	if len(dirs) > 1 || !dir.Whole {
+		return nil, fault.Newf(fault.Usage, "--modules", "one directory is wanted, and nothing else")
+	}
+	doc, text, err := bundle.ReadDocument(dir.Path)
+	switch {
+	case err == nil:
+		if err := deckhouse.CheckModules(&doc.Spec.Contents); err != nil {
+			return nil, err
+		}
+		return ours(dir.Path, doc, text)
+	case fault.KindOf(err) != fault.NotFound:
+		return nil, err
+	case len(dir.Sets) > 0:
+		return nil, fault.Newf(fault.Usage, dir.Path, "there are archives of d8, and a directory of modules is wanted").
+			Hint("ferry-push publishes them")
+	}
+	return importedLayouts(dir.Path, deckhouse.ImportedModules, noArchives)
+}
+
+// rules are found by the paths of layouts.
+type rules func(paths []string) (deckhouse.Imported, error)
+
+func guessed(paths []string) (deckhouse.Imported, error) {
+	return deckhouse.ImportedLayouts(paths), nil
+}
+
+// importedLayouts looks for layouts in a directory without archives; noArchives
+// is the answer where there are none either.
+func importedLayouts(dir string, by rules, noArchives error) (*source, error) {
+	tree, err := bundle.FindLayouts(dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(tree.Paths()) == 0 {
+		return nil, noArchives
+	}
+	chosen, err := by(tree.Paths())
+	if err != nil {
+		return nil, err
+	}
+	return &source{"", nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
+		s.Log.Info("there are no archives, but OCI image layouts: no " + bundle.DocumentName + " describes them, and they say themselves what they hold")
+		contents, err := bundle.ImportLayouts(ctx, tree, chosen, s.Progress)
+		if err != nil {
+			return contract.StoreLocation{}, contract.Contents{}, err
+		}
+		return inLayouts(dir), *contents, nil
+	}}, nil
 }
 
 // copy brings the content into a store and describes it there.
 func (f *flags) copy(ctx context.Context, s *stage.Session, inventory contract.InventorySpec) (contract.InventorySpec, error) {
-	from, err := content.Open(ctx, inventory.Store)
+	from, err := content.Open(ctx, &inventory)
 	if err != nil {
 		return inventory, err
 	}
@@ -180,6 +261,6 @@ func (f *flags) copy(ctx context.Context, s *stage.Session, inventory contract.I
 	}
 	defer to.Close()
 	s.Progress.Phase("copying")
-	inventory.Store = contract.StoreLocation{Type: contract.StoreLayout, Path: path}
+	inventory.Store = contract.StoreLocation{Type: contract.StoreDir, Path: path}
 	return inventory, transfer.Copy(ctx, &inventory.Contents, from, to, s.Progress)
 }

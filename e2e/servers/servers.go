@@ -90,15 +90,40 @@ func OlaregEmpty(t testing.TB) string {
 	return hostOf(server.URL)
 }
 
+// User and Password log in to [DockerRegistryWithLogin].
+const (
+	User     = "license-token"
+	Password = "hunter2"
+	// bcrypt, the one hash that the registry takes, of Password.
+	htpasswd = User + ":$2a$04$mfG8X0OFleuZdmeYobZWe.vyIbC/oN9fstkk.4yVpvzI.OXNPhp.S\n"
+)
+
 // DockerRegistry starts Debian's docker-registry (distribution v2) and returns
 // its host:port.
 func DockerRegistry(t testing.TB) string {
+	t.Helper()
+	return dockerRegistry(t, "")
+}
+
+// DockerRegistryWithLogin starts a docker-registry that nobody may use without
+// User and Password.
+func DockerRegistryWithLogin(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	if err := os.WriteFile(path, []byte(htpasswd), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dockerRegistry(t, fmt.Sprintf("auth: {htpasswd: {realm: test, path: %q}}\n", path))
+}
+
+// dockerRegistry starts one with further lines of configuration.
+func dockerRegistry(t testing.TB, more string) string {
 	t.Helper()
 	program := find(t, "docker-registry")
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "config.yml")
 	text := fmt.Sprintf("version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: %q}, delete: {enabled: true}}\nhttp: {addr: '127.0.0.1:0', secret: test}\n", dir)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(conf, []byte(text+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program, "serve", conf)

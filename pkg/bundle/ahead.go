@@ -2,15 +2,12 @@ package bundle
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"hash"
 	"io"
 	"path/filepath"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/durable"
-	"ferry/pkg/oci"
 )
 
 const (
@@ -35,8 +32,9 @@ type ahead struct {
 	files contract.ArchiveFiles
 }
 
-// readAhead begins to read p. The caller calls Close.
-func readAhead(ctx context.Context, name string, p *parts, progress Progress) *ahead {
+// readAhead begins to read p, and to hash it, with gost by that too. The caller
+// calls Close.
+func readAhead(ctx context.Context, name string, p *parts, gost bool, progress Progress) *ahead {
 	ctx, stop := context.WithCancel(ctx)
 	a := &ahead{
 		filled:   make(chan []byte, aheadCount),
@@ -49,14 +47,13 @@ func readAhead(ctx context.Context, name string, p *parts, progress Progress) *a
 	}
 	go func() {
 		defer close(a.filled)
-		a.files, a.err = a.readFiles(ctx, name, p)
+		a.files, a.err = a.readFiles(ctx, newSums(name, len(p.files) > 1, gost), p)
 	}()
 	return a
 }
 
 // readFiles sends all bytes and returns what the files are.
-func (a *ahead) readFiles(ctx context.Context, name string, p *parts) (contract.ArchiveFiles, error) {
-	sums := newSums(name, len(p.files) > 1)
+func (a *ahead) readFiles(ctx context.Context, sums *sums, p *parts) (contract.ArchiveFiles, error) {
 	for _, f := range p.files {
 		if err := a.readFile(ctx, p.opened.dir, f.name, sums); err != nil {
 			return sums.result(), err
@@ -135,48 +132,4 @@ func (a *ahead) Close() {
 	a.stop()
 	for range a.filled {
 	}
-}
-
-// sums hashes an archive and the files that it lies in.
-type sums struct {
-	whole, file hash.Hash // file is nil when there is one file: then it is the whole
-	size        int64     // of the file so far
-	files       contract.ArchiveFiles
-}
-
-func newSums(name string, chunked bool) *sums {
-	s := &sums{whole: sha256.New(), files: contract.ArchiveFiles{Name: name}}
-	if chunked {
-		s.file = sha256.New()
-	}
-	return s
-}
-
-// Write is io.Writer and never fails.
-func (s *sums) Write(p []byte) (int, error) {
-	s.whole.Write(p)
-	if s.file != nil {
-		s.file.Write(p)
-	}
-	s.size += int64(len(p))
-	return len(p), nil
-}
-
-func (s *sums) endFile(name string) {
-	f := contract.File{Name: name, Size: s.size}
-	if s.file == nil {
-		f.Digest = oci.DigestFromSum(s.whole.Sum(nil))
-	} else {
-		f.Digest = oci.DigestFromSum(s.file.Sum(nil))
-		s.file.Reset()
-	}
-	s.files.Files = append(s.files.Files, f)
-	s.files.Size += s.size
-	s.size = 0
-}
-
-// result is what the archive is, once all files have ended.
-func (s *sums) result() contract.ArchiveFiles {
-	s.files.Digest = oci.DigestFromSum(s.whole.Sum(nil))
-	return s.files
 }

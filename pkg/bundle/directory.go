@@ -7,7 +7,9 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +32,10 @@ type record struct {
 // are ours and which are finished. It is safe for concurrent use.
 type journal struct {
 	dir string
+	// complete says that the directory is a finished bundle, layoutFiles
+	// which files of layouts are ours.
+	complete    bool
+	layoutFiles map[string]bool
 
 	mu      sync.Mutex
 	records map[string]record // by archive
@@ -38,16 +44,17 @@ type journal struct {
 // loadJournal reads what earlier runs left in dir: of one that was killed the
 // journal, of one that was finished the Bundle document.
 func loadJournal(dir string) (*journal, error) {
-	j := &journal{dir: dir, records: map[string]record{}}
+	j := &journal{dir: dir, layoutFiles: map[string]bool{}, records: map[string]record{}}
 	data, err := readIfThere(filepath.Join(dir, DocumentName))
 	if err != nil {
 		return nil, err
 	}
-	j.addDocument(data)
+	j.complete = j.addDocument(data)
 	data, err = readIfThere(filepath.Join(dir, journalName))
 	if err != nil {
 		return nil, err
 	}
+	j.addDocument(data) // that of layouts is the document itself
 	var records map[string]record
 	if json.Unmarshal(data, &records) == nil { // else it is not ours, and is overwritten
 		maps.Copy(j.records, records)
@@ -55,20 +62,28 @@ func loadJournal(dir string) (*journal, error) {
 	return j, nil
 }
 
-// addDocument takes a finished bundle's archives for what they are said to be
-// made from. Another version's document says nothing to us.
-func (j *journal) addDocument(data []byte) {
+// addDocument takes a bundle's archives for what they are said to be made from,
+// and its layouts for ours. Another version's document says nothing to us.
+func (j *journal) addDocument(data []byte) (known bool) {
 	doc, err := contract.Decode[contract.BundleSpec](data)
 	if err != nil {
-		return
+		return false
+	}
+	if doc.Spec.Layouts {
+		plan, err := planTree(&doc.Spec.Contents)
+		if err == nil {
+			maps.Copy(j.layoutFiles, plan.names())
+		}
+		return err == nil
 	}
 	plans, err := planArchives(&doc.Spec.Contents, 0)
 	if err != nil {
-		return
+		return false
 	}
 	for i, p := range plans { // both are sorted, and Decode saw that they agree
 		j.records[p.name] = record{MadeFrom: p.madeFrom, Archive: doc.Spec.Archives[i]}
 	}
+	return true
 }
 
 func readIfThere(path string) ([]byte, error) {
@@ -83,6 +98,9 @@ func readIfThere(path string) ([]byte, error) {
 func (j *journal) set(name string, r record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if reflect.DeepEqual(j.records[name], r) {
+		return nil
+	}
 	j.records[name] = r
 	return j.save()
 }
@@ -105,10 +123,8 @@ func prepare(dir string, plans []*archivePlan, force bool) (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range stale {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil {
-			return nil, durable.Fault(filepath.Join(dir, name), err)
-		}
+	if err := removeFiles(dir, stale); err != nil {
+		return nil, err
 	}
 	if err := j.begin(plans); err != nil {
 		return nil, err
@@ -126,15 +142,56 @@ func inspectDir(dir string, plans []*archivePlan, force bool) (j *journal, stale
 	if err != nil {
 		return nil, nil, err
 	}
+	layouts, err := j.layoutsThere()
+	if err != nil {
+		return nil, nil, err
+	}
+	stale = append(stale, layouts...)
 	if len(foreign) > 0 {
 		return nil, nil, fault.Newf(fault.Usage, dir, "the directory holds archives that ferry did not put there: %s", few(foreign)).
 			Hint("choose an empty directory, or move them away")
 	}
 	if len(stale) > 0 && !force {
-		return nil, nil, fault.Newf(fault.Usage, dir, "the directory holds another bundle: %s", few(stale)).
-			Hint("choose an empty directory, or replace the bundle with --force")
+		return nil, nil, refuseStale(dir, stale)
 	}
 	return j, stale, nil
+}
+
+func refuseStale(dir string, stale []string) error {
+	return fault.Newf(fault.Usage, dir, "the directory holds another bundle: %s", few(stale)).
+		Hint("choose an empty directory, or replace the bundle with --force")
+}
+
+// archivesThere lists all archives of the directory, and the sums of ours.
+func (j *journal) archivesThere() (archives, sums []string, err error) {
+	if archives, err = archiveFilesIn(j.dir); err != nil {
+		return nil, nil, err
+	}
+	sums, err = gostFilesIn(j.dir)
+	return archives, slices.DeleteFunc(sums, func(name string) bool {
+		archive, _, _ := archiveOf(strings.TrimSuffix(name, gostSuffix))
+		_, ours := j.records[archive]
+		return !ours
+	}), err
+}
+
+// layoutsThere lists the files of an earlier bundle's layouts that exist,
+// index.json first: a layout that loses its blobs must not look whole.
+func (j *journal) layoutsThere() ([]string, error) {
+	var indexes, others []string
+	for _, name := range slices.Sorted(maps.Keys(j.layoutFiles)) {
+		_, err := os.Lstat(filepath.Join(j.dir, filepath.FromSlash(name)))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case err != nil:
+			return nil, durable.Fault(filepath.Join(j.dir, filepath.FromSlash(name)), err)
+		case path.Base(name) == indexFile:
+			indexes = append(indexes, name)
+		default:
+			others = append(others, name)
+		}
+	}
+	return append(indexes, others...), nil
 }
 
 // inTheWay lists the archive files of the directory that are not to be there:
@@ -149,14 +206,20 @@ func (j *journal) inTheWay(plans []*archivePlan) (stale, foreign []string, err e
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, name := range names {
-		archive, _, _ := archiveOf(name)
+	sums, err := gostFilesIn(j.dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range append(names, sums...) {
+		file, isSum := strings.CutSuffix(name, gostSuffix)
+		archive, _, _ := archiveOf(file)
 		known, ours := j.records[archive]
 		p := planned[archive]
 		switch {
-		case p != nil && ours && known.MadeFrom == p.madeFrom && p.hasFile(name):
+		case p != nil && ours && known.MadeFrom == p.madeFrom && p.hasFile(file):
 		case p != nil || ours:
 			stale = append(stale, name)
+		case isSum: // nobody reads it
 		default:
 			foreign = append(foreign, name)
 		}
@@ -183,6 +246,24 @@ func (j *journal) begin(plans []*archivePlan) error {
 	if err := j.save(); err != nil {
 		return err
 	}
+	return j.unfinish()
+}
+
+// beginTree makes the journal say which layouts this run will write. From then
+// on the directory is no finished bundle.
+func (j *journal) beginTree(contents *contract.Contents) error {
+	text, err := contract.Encode(contract.New("ferry-pack", nil, contract.BundleSpec{Layouts: true, Contents: *contents}))
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(filepath.Join(j.dir, journalName), text, 0o644); err != nil {
+		return err
+	}
+	return j.unfinish()
+}
+
+// unfinish removes the mark of a finished bundle.
+func (j *journal) unfinish() error {
 	path := filepath.Join(j.dir, DocumentName)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return durable.Fault(path, err)
@@ -196,7 +277,11 @@ func (p *archivePlan) sameFiles(have contract.ArchiveFiles) bool {
 
 // finished returns the archive if an earlier run finished it and every byte is
 // still what it was. If not, wasted is told how many bytes were read for it.
-func (j *journal) finished(ctx context.Context, p *archivePlan, progress Progress, wasted func(bytes int64)) (contract.ArchiveFiles, bool, error) {
+// GOST sums, if they are wanted, are those of the bytes read now: the earlier run
+// may have made none.
+func (j *journal) finished(
+	ctx context.Context, p *archivePlan, gost bool, progress Progress, wasted func(bytes int64),
+) (contract.ArchiveFiles, bool, error) {
 	j.mu.Lock()
 	known := j.records[p.name].Archive
 	j.mu.Unlock()
@@ -215,17 +300,22 @@ func (j *journal) finished(ctx context.Context, p *archivePlan, progress Progres
 	if files.size != p.size {
 		return known, false, nil
 	}
-	stream := readAhead(ctx, p.name, files, progress)
+	stream := readAhead(ctx, p.name, files, gost, progress)
 	defer stream.Close()
 	got, err := stream.Finish()
 	if err != nil {
 		return known, false, err
 	}
-	same := got.Digest == known.Digest && slices.Equal(got.Files, known.Files)
+	same := got.Digest == known.Digest && slices.EqualFunc(got.Files, known.Files, sameContent)
 	if !same {
 		wasted(files.size)
 	}
-	return known, same, nil
+	return got, same, nil
+}
+
+// sameContent leaves the GOST sum out: the digest says it all.
+func sameContent(a, b contract.File) bool {
+	return a.Name == b.Name && a.Size == b.Size && a.Digest == b.Digest
 }
 
 // Finish completes a directory after [Write]: it writes the encoded Bundle

@@ -27,6 +27,9 @@ type Rules interface {
 	Phase(path, tag string) int
 	// Discovery are the discovery tags for images that land at path.
 	Discovery(path string) []contract.DiscoveryTag
+	// Archive is the archive that a layout at path belongs into; asked only
+	// of layouts that lie in none.
+	Archive(path string) string
 	// Yields says that the archive's tags give way where another archive has
 	// the same tags for other images.
 	Yields(archive string) bool
@@ -55,7 +58,8 @@ type Directory struct {
 // Find finds archives by the rules of S7.1: paths are directories and files, of
 // any directories, in any order and however often; any chunk stands for its
 // whole set, and a whole archive stands before chunks of the same name. All gaps
-// between chunks are named at once. The directories are sorted by path, and told
+// between chunks are named at once, and all files of which only the GOST sum is
+// there. The directories are sorted by path, and told
 // beside an error too, where they are known; then Sets may lack something.
 // Kinds: fault.Usage, fault.Damaged, fault.Local.
 func Find(paths []string) ([]Directory, error) {
@@ -162,11 +166,15 @@ func (n *named) sets() ([]Set, error) {
 		found = append(found, files)
 		problems = append(problems, err)
 	}
-	if len(found) == 0 {
-		return nil, fault.Newf(fault.Usage, n.path, "there are no archives").
-			Hint("name the directory that holds the .tar or .chunk files")
+	missing, err := missingOf(n.path, names, func(archive string) bool { return n.whole || n.wanted[archive] })
+	if err != nil {
+		return nil, err
 	}
-	return found, errors.Join(problems...)
+	if len(found) == 0 && len(missing) == 0 {
+		return nil, fault.Newf(fault.Usage, n.path, "there are no archives").
+			Hint("name the directory that holds the .tar or .chunk files; one of OCI image layouts is named alone")
+	}
+	return found, errors.Join(append(problems, missing...)...)
 }
 
 // completeSet turns numbered chunks into a list without gaps.
@@ -215,7 +223,7 @@ func Import(ctx context.Context, dirs []Directory, rules Rules, progress Progres
 	}
 	progress = audible(progress)
 	progress.SetTotal(total, 0)
-	imp := &importer{rules: rules, archives: map[string]*contract.Archive{}, owners: map[string]owned{}, graph: contract.Graph{}, blobs: map[oci.Digest]int64{}}
+	imp := newImporter(rules)
 	var problems []error
 	for _, set := range yieldingLast(sets, rules) {
 		err := imp.read(ctx, set, progress)
@@ -335,61 +343,112 @@ type importer struct {
 	blobs    map[oci.Digest]int64
 }
 
+func newImporter(rules Rules) *importer {
+	return &importer{
+		rules: rules, archives: map[string]*contract.Archive{}, owners: map[string]owned{},
+		graph: contract.Graph{}, blobs: map[oci.Digest]int64{},
+	}
+}
+
 // owned is an image with the label of the archive that it comes from.
 type owned struct {
 	contract.Image
 	label string
 }
 
-// read reads an archive to its end and adds what it holds.
+// read reads an archive to its end and adds what it holds. GOST sums that lie
+// beside its files must be right (S6.7).
 func (imp *importer) read(ctx context.Context, set *importing, progress Progress) error {
-	seen, files, err := inspect(ctx, set.Name, set.parts, progress)
+	sums, err := set.sums()
+	if err != nil {
+		return set.about(err)
+	}
+	seen, files, err := inspect(ctx, set.Name, set.parts, len(sums) > 0, progress)
 	set.files = files
 	if err != nil && !errors.Is(err, fault.Damaged) {
 		return set.about(err)
 	}
 	// A damaged file explains everything else that is wrong with the archive.
-	if set.want != nil {
-		if damaged := compareFiles(*set.want, files); damaged != nil {
-			return set.about(damaged)
-		}
+	if damaged := set.compare(sums); damaged != nil {
+		return set.about(damaged)
 	}
+	sums.keep(set.files.Files)
 	if err != nil {
 		return set.about(err)
 	}
 	return imp.add(set, seen)
 }
 
+// sums reads the GOST sums of the archive's files.
+func (set *importing) sums() (gostSums, error) {
+	if set.want != nil {
+		return readGostSums(set.dir, set.want.Files)
+	}
+	files := make([]contract.File, len(set.Files))
+	for i, name := range set.Files {
+		files[i].Name = name
+	}
+	return readGostSums(set.dir, files)
+}
+
+// compare compares the files with what is said of them.
+func (set *importing) compare(sums gostSums) error {
+	if set.want != nil {
+		if damaged := compareFiles(*set.want, set.files); damaged != nil {
+			return damaged
+		}
+	}
+	return sums.compare(set.files.Files, set.want != nil)
+}
+
+// add takes all layouts of an archive.
 func (imp *importer) add(set *importing, seen *inspected) error {
 	prefix := imp.rules.Prefix(set.Name, seen.names)
-	added := imp.archives[set.Name]
-	if added == nil {
-		added = &contract.Archive{Name: set.Name, Layouts: []string{}}
-		imp.archives[set.Name] = added
-	}
+	imp.archive(set.Name)
+	from := origin{archive: set.Name, label: set.label, reason: "imported from " + set.Name + tarSuffix}
 	for _, path := range slices.Sorted(maps.Keys(seen.layouts)) {
-		l := seen.layouts[path]
-		target := joinPath(prefix, path)
-		if target != "" && !oci.ValidPath(target) {
-			return fault.Newf(fault.Damaged, set.label, "layout %q is no repository path", target).
-				Hint("the archive was not made by a mirroring tool")
+		if err := imp.addLayout(from, joinPath(prefix, path), seen.layouts[path]); err != nil {
+			return err
 		}
-		if len(l.tags) == 0 && !slices.Contains(added.Layouts, target) {
-			added.Layouts = append(added.Layouts, target)
-		}
-		for _, d := range l.tags {
-			if err := imp.own(owned{contract.Image{
-				Archive: set.Name, Path: target, Tag: d.tag(), Digest: d.Digest,
-				Phase:  imp.rules.Phase(target, d.tag()),
-				Source: sourceOf(d, target),
-				Reason: "imported from " + set.Name + tarSuffix,
-			}, set.label}); err != nil {
-				return err
-			}
-		}
-		maps.Copy(imp.graph, l.graph)
-		maps.Copy(imp.blobs, l.blobs)
 	}
+	return nil
+}
+
+// origin is where a layout comes from.
+type origin struct {
+	archive string // that its images are said to belong to
+	label   string // the file or directory to blame
+	reason  string // for its images
+}
+
+// archive is the one of the name, made when it is new.
+func (imp *importer) archive(name string) *contract.Archive {
+	if imp.archives[name] == nil {
+		imp.archives[name] = &contract.Archive{Name: name, Layouts: []string{}}
+	}
+	return imp.archives[name]
+}
+
+func (imp *importer) addLayout(from origin, target string, l *layout) error {
+	if target != "" && !oci.ValidPath(target) {
+		return fault.Newf(fault.Damaged, from.label, "layout %q is no repository path", target).
+			Hint("it was not made by a mirroring tool")
+	}
+	if archive := imp.archive(from.archive); len(l.tags) == 0 && !slices.Contains(archive.Layouts, target) {
+		archive.Layouts = append(archive.Layouts, target)
+	}
+	for _, d := range l.tags {
+		if err := imp.own(owned{contract.Image{
+			Archive: from.archive, Path: target, Tag: d.tag(), Digest: d.Digest,
+			Phase:  imp.rules.Phase(target, d.tag()),
+			Source: sourceOf(d, target),
+			Reason: from.reason,
+		}, from.label}); err != nil {
+			return err
+		}
+	}
+	maps.Copy(imp.graph, l.graph)
+	maps.Copy(imp.blobs, l.blobs)
 	return nil
 }
 

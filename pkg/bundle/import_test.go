@@ -3,6 +3,7 @@ package bundle
 import (
 	"archive/tar"
 	"bytes"
+	stdcmp "cmp"
 	"encoding/json"
 	"io"
 	"os"
@@ -32,11 +33,12 @@ func (plainRules) Phase(_, tag string) int { return len(tag) }
 func (plainRules) Discovery(path string) []contract.DiscoveryTag {
 	return []contract.DiscoveryTag{{Path: "found", Tag: "_" + strings.ReplaceAll(path, "/", "_"), Needs: path}}
 }
+func (plainRules) Archive(path string) string { return "at-" + strings.ReplaceAll(path, "/", "-") }
 func (plainRules) Overview(images []contract.Image) contract.Overview {
 	o := contract.Overview{Components: []contract.Component{{Name: "Things", State: contract.ComponentWanted}, {Name: "Others", State: contract.ComponentWanted}}}
 	for i, im := range images {
 		if i == 0 || images[i-1].Archive != im.Archive || images[i-1].Path != im.Path {
-			o.Members = append(o.Members, contract.Member{Component: "Things", Name: im.Path, Archive: im.Archive, Path: im.Path, Versions: []string{im.Tag}})
+			o.Members = append(o.Members, contract.Member{Component: "Things", Name: stdcmp.Or(im.Path, "root"), Archive: im.Archive, Path: im.Path, Versions: []string{im.Tag}})
 		}
 	}
 	return o
@@ -323,7 +325,7 @@ func TestFind(t *testing.T) {
 	}
 	for _, name := range []string{
 		"a.tar", "a.tar.0000.chunk", "b.tar.0000.chunk", "b.tar.0001.chunk", "platform.chunk",
-		"c.tar.abcd.chunk", "platform.0000.chunk", "platform.txt", ".tar", "d.tar.gostsum", "deckhousereleases.yaml",
+		"c.tar.abcd.chunk", "platform.0000.chunk", "platform.txt", ".tar", "a.tar.gostsum", "deckhousereleases.yaml",
 	} {
 		writeFile(t, filepath.Join(dir, name), nil)
 	}

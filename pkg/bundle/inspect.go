@@ -20,18 +20,11 @@ type inspected struct {
 	names   []string           // of all entries
 }
 
-// layout is an image layout of an archive.
-type layout struct {
-	tags  []layoutDescriptor // sorted by tag
-	graph contract.Graph
-	blobs map[oci.Digest]int64 // sizes of what the manifests need
-}
-
 // inspect reads an archive once. The files are returned also with an error of
 // the archive, so that the caller can tell which file is to blame; they are
 // complete unless the error is fault.Local or fault.Cancelled.
-func inspect(ctx context.Context, name string, p *parts, progress Progress) (*inspected, contract.ArchiveFiles, error) {
-	stream := readAhead(ctx, name, p, progress)
+func inspect(ctx context.Context, name string, p *parts, gost bool, progress Progress) (*inspected, contract.ArchiveFiles, error) {
+	stream := readAhead(ctx, name, p, gost, progress)
 	defer stream.Close()
 	c := &collector{parts: p, blobs: map[string]map[oci.Digest]location{}, indexes: map[string][]byte{}, buf: make([]byte, 64<<10)}
 	scanErr := scan(stream, c.visit)
@@ -94,7 +87,7 @@ func (c *collector) layouts() (*inspected, error) {
 	found := &inspected{names: c.names, layouts: map[string]*layout{}}
 	last := c.parts.files[len(c.parts.files)-1].name
 	for _, path := range slices.Sorted(maps.Keys(c.indexes)) {
-		l, err := c.layout(path)
+		l, err := describe(c, path, c.indexes[path])
 		if err != nil {
 			return nil, damagedLayout(last, path, err)
 		}
@@ -118,79 +111,16 @@ func damagedLayout(file, layout string, err error) error {
 	return fault.Newf(fault.Damaged, file, "layout %q: %w", layout, err).Hint("make the bundle again; the archive was incomplete when it was written")
 }
 
-func (c *collector) layout(path string) (*layout, error) {
-	tags, err := parseIndex(c.indexes[path])
-	if err != nil {
-		return nil, err
-	}
-	l := &layout{tags: tags, graph: contract.Graph{}, blobs: map[oci.Digest]int64{}}
-	for _, t := range tags {
-		d := oci.Descriptor{MediaType: t.MediaType, Digest: t.Digest, Size: t.Size}
-		if err := c.walk(path, l, d); err != nil {
-			return nil, fmt.Errorf("tag %s: %w", t.tag(), err)
-		}
-	}
-	return l, nil
+// find implements blobFinder.
+func (c *collector) find(path string, d oci.Digest) (int64, bool) {
+	l, ok := c.blobs[path][d]
+	return l.size, ok
 }
 
-// walk adds the manifest d and everything it needs, all from the same layout.
-func (c *collector) walk(path string, l *layout, d oci.Descriptor) error {
-	if known, ok := l.graph[d.Digest]; ok {
-		if known.Size != d.Size {
-			return fmt.Errorf("%s has %d bytes, but is said to have %d", d.Digest, known.Size, d.Size)
-		}
-		return nil
-	}
-	body, err := c.manifest(path, d)
-	if err != nil {
-		return err
-	}
-	m, err := oci.ParseManifest(d.MediaType, body)
-	if err != nil {
-		return fmt.Errorf("%s: %w", d.Digest, err)
-	}
-	described := contract.DescribeManifest(d, m)
-	l.graph[d.Digest] = &described
-	for _, child := range m.Manifests {
-		if err := c.walk(path, l, child); err != nil {
-			return err
-		}
-	}
-	for _, b := range m.Blobs {
-		if _, err := c.locate(path, b); err != nil {
-			return fmt.Errorf("%s: %w", d.Digest, err)
-		}
-		l.blobs[b.Digest] = b.Size
-	}
-	return nil
-}
-
-func (c *collector) locate(path string, d oci.Descriptor) (location, error) {
-	l, ok := c.blobs[path][d.Digest]
-	if !ok {
-		return l, fmt.Errorf("%s is missing", d.Digest)
-	}
-	if l.size != d.Size {
-		return l, fmt.Errorf("%s has %d bytes, but is said to have %d", d.Digest, l.size, d.Size)
-	}
-	return l, nil
-}
-
-// manifest reads the bytes of a manifest, which the scan has hashed already.
-func (c *collector) manifest(path string, d oci.Descriptor) ([]byte, error) {
-	l, err := c.locate(path, d)
-	if err != nil {
-		return nil, err
-	}
-	if l.size > oci.ManifestLimit {
-		return nil, fmt.Errorf("%s has %d bytes, more than any manifest", d.Digest, l.size)
-	}
+// read implements blobFinder.
+func (c *collector) read(path string, d oci.Digest) ([]byte, error) {
+	l := c.blobs[path][d]
 	body := make([]byte, l.size)
-	if _, err := l.parts.ReadAt(body, l.offset); err != nil {
-		return nil, err
-	}
-	if got := oci.DigestOf(body); got != d.Digest {
-		return nil, fmt.Errorf("%s changed while it was read", d.Digest)
-	}
-	return body, nil
+	_, err := l.parts.ReadAt(body, l.offset)
+	return body, err
 }

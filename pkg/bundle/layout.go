@@ -51,7 +51,18 @@ type platform struct {
 	OS           string `json:"os"`
 }
 
-func (d layoutDescriptor) tag() string { return d.Annotations[annotationTag] }
+// tag is the tag at the target. Other tools than d8 and ferry give it as the
+// reference, where theirs is a whole one (S7.6.1).
+func (d layoutDescriptor) tag() string {
+	if tag := d.Annotations[annotationTag]; tag != "" {
+		return tag
+	}
+	if ref := d.ref(); oci.ValidTag(ref) {
+		return ref
+	}
+	return ""
+}
+
 func (d layoutDescriptor) ref() string { return d.Annotations[annotationRef] }
 
 // encodeIndex returns the index.json of a layout.

@@ -16,8 +16,10 @@ import (
 // its document says: each file's size and digest, the tars from header to end,
 // each blob's digest, each layout's tags and everything that they need. All
 // files that are missing are named at once, all that are damaged too, so that
-// one more trip to the medium is enough. A file that looks like an archive but
-// is not in the document is an error: other readers would take it for a part.
+// one more trip to the medium is enough. A GOST sum that lies beside a file is
+// checked too, and one that the document has must be there (S6.7). A file that
+// looks like an archive but is not in the document is an error: other readers
+// would take it for a part.
 // Kinds: fault.Damaged, fault.Local, fault.Cancelled.
 func Verify(ctx context.Context, dir string, doc *contract.BundleSpec, progress Progress) error {
 	progress = audible(progress)
@@ -25,12 +27,16 @@ func Verify(ctx context.Context, dir string, doc *contract.BundleSpec, progress 
 	if err := checkFiles(dir, doc.Archives); err != nil {
 		return err
 	}
+	sums, err := allGostSums(dir, doc.Archives)
+	if err != nil {
+		return err
+	}
 	opened := newHandles(dir)
 	defer opened.Close()
 	expected := expect(&doc.Contents)
 	var problems []error
-	for _, archive := range doc.Archives {
-		err := verifyArchive(ctx, opened, archive, expected, progress)
+	for i, archive := range doc.Archives {
+		err := verifyArchive(ctx, opened, archive, sums[i], expected, progress)
 		if err != nil && !errors.Is(err, fault.Damaged) {
 			return err
 		}
@@ -71,17 +77,38 @@ func checkFiles(dir string, archives []contract.ArchiveFiles) error {
 	return errors.Join(problems...)
 }
 
-func verifyArchive(ctx context.Context, opened *handles, want contract.ArchiveFiles, expected expectation, progress Progress) error {
+// allGostSums reads the sums of all archives; all that are damaged or missing
+// are named.
+func allGostSums(dir string, archives []contract.ArchiveFiles) ([]gostSums, error) {
+	all := make([]gostSums, len(archives))
+	var problems []error
+	for i, archive := range archives {
+		sums, err := readGostSums(dir, archive.Files)
+		if err != nil && !errors.Is(err, fault.Damaged) {
+			return nil, err
+		}
+		all[i] = sums
+		problems = append(problems, err)
+	}
+	return all, errors.Join(problems...)
+}
+
+func verifyArchive(
+	ctx context.Context, opened *handles, want contract.ArchiveFiles, sums gostSums, expected expectation, progress Progress,
+) error {
 	p, err := newParts(opened, want.Files)
 	if err != nil {
 		return err
 	}
-	found, got, err := inspect(ctx, want.Name, p, progress)
+	found, got, err := inspect(ctx, want.Name, p, len(sums) > 0, progress)
 	if err != nil && !errors.Is(err, fault.Damaged) {
 		return err
 	}
 	// A damaged file explains everything else that is wrong with the archive.
 	if damaged := compareFiles(want, got); damaged != nil {
+		return damaged
+	}
+	if damaged := sums.compare(got.Files, true); damaged != nil {
 		return damaged
 	}
 	if err != nil {
@@ -97,7 +124,7 @@ func verifyArchive(ctx context.Context, opened *handles, want contract.ArchiveFi
 func compareFiles(want, got contract.ArchiveFiles) error {
 	var problems []error
 	for i, w := range want.Files {
-		if i >= len(got.Files) || got.Files[i] != w {
+		if i >= len(got.Files) || !sameContent(got.Files[i], w) {
 			problems = append(problems, fault.Newf(fault.Damaged, w.Name, "the content is not what %s says", DocumentName).
 				Hint("copy the file again from the medium"))
 		}

@@ -16,7 +16,7 @@ import (
 func TestVerify(t *testing.T) {
 	for _, chunkSize := range []int64{0, 512, 1000, 1 << 20} {
 		dir, doc := written(t, chunkSize)
-		writeFile(t, filepath.Join(dir, "platform.tar.gostsum"), []byte("not read"))
+		writeFile(t, filepath.Join(dir, "module-b.tar.gostsum"), []byte("of no file of ours"))
 		if err := Verify(t.Context(), dir, doc, nil); err != nil {
 			t.Errorf("chunks of %d bytes: %v", chunkSize, err)
 		}

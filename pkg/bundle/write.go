@@ -24,6 +24,8 @@ import (
 type Options struct {
 	// ChunkSize is the largest size of a file in bytes; 0 for no chunks.
 	ChunkSize int64
+	// Gost adds a file with the GOST sum to each file (S6.7).
+	Gost bool
 	// Force lets Write remove archives of an earlier bundle that stand in
 	// the way, and overwrite archives of the planned names.
 	Force bool
@@ -58,7 +60,7 @@ func Write(ctx context.Context, dir string, contents *contract.Contents, content
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{dir: dir, content: content, journal: journal, progress: audible(opts.Progress)}
+	w := &writer{dir: dir, content: content, gost: opts.Gost, journal: journal, progress: audible(opts.Progress)}
 	return w.writeAll(ctx, plans, opts.Parallel)
 }
 
@@ -79,6 +81,7 @@ func lock(dir string) (unlock func() error, err error) {
 type writer struct {
 	dir      string
 	content  store.Reader
+	gost     bool
 	journal  *journal
 	progress Progress
 	total    atomic.Int64 // bytes to write, and to read again
@@ -109,20 +112,23 @@ func (w *writer) writeAll(ctx context.Context, plans []*archivePlan, parallel in
 func (w *writer) addTotal(bytes int64) { w.progress.SetTotal(w.total.Add(bytes), 0) }
 
 func (w *writer) writeOrKeep(ctx context.Context, p *archivePlan) (contract.ArchiveFiles, error) {
-	kept, ok, err := w.journal.finished(ctx, p, w.progress, w.addTotal)
-	if ok || err != nil {
-		return kept, err
+	archive, finished, err := w.journal.finished(ctx, p, w.gost, w.progress, w.addTotal)
+	if err == nil && !finished {
+		archive, err = w.write(ctx, p)
 	}
-	written, err := w.write(ctx, p)
 	if err != nil {
-		return written, err
+		return archive, err
 	}
-	return written, w.journal.set(p.name, record{MadeFrom: p.madeFrom, Archive: written})
+	// Before the journal: what it calls finished is whole.
+	if err := putGostSums(w.dir, archive); err != nil {
+		return archive, err
+	}
+	return archive, w.journal.set(p.name, record{MadeFrom: p.madeFrom, Archive: archive})
 }
 
 // write writes one archive.
 func (w *writer) write(ctx context.Context, p *archivePlan) (contract.ArchiveFiles, error) {
-	out := newSplitter(w.dir, p)
+	out := newSplitter(w.dir, p, w.gost)
 	defer out.Close()
 	archive := tar.NewWriter(out)
 	buf := make([]byte, min(copySize, p.size))
@@ -148,35 +154,21 @@ func (w *writer) writeContent(ctx context.Context, archive io.Writer, e plannedE
 		_, err := archive.Write(e.data)
 		return err
 	}
-	blob, err := w.content.Open(e.digest)
-	if errors.Is(err, fault.NotFound) {
-		return fault.New(fault.Damaged, string(e.digest), err).Hint("run fetch again, it completes the store")
-	}
+	blob, err := openContent(w.content, e.digest)
 	if err != nil {
 		return err
 	}
 	defer blob.Close()
-	return w.copy(ctx, archive, store.Verified(blob, oci.Descriptor{Digest: e.digest, Size: e.size}), buf)
+	return copyHeard(ctx, archive, store.Verified(blob, oci.Descriptor{Digest: e.digest, Size: e.size}), buf, w.progress)
 }
 
-// copy is io.Copy that can be cancelled and is heard.
-func (w *writer) copy(ctx context.Context, dst io.Writer, src io.Reader, buf []byte) error {
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, readErr := src.Read(buf)
-		if _, err := dst.Write(buf[:n]); err != nil {
-			return err
-		}
-		w.progress.AddBytes(int64(n))
-		if errors.Is(readErr, io.EOF) {
-			return nil
-		}
-		if readErr != nil {
-			return readErr
-		}
+// openContent opens a blob that must be there.
+func openContent(content store.Reader, d oci.Digest) (store.Blob, error) {
+	blob, err := content.Open(d)
+	if errors.Is(err, fault.NotFound) {
+		return nil, fault.New(fault.Damaged, string(d), err).Hint("run fetch again, it completes the store")
 	}
+	return blob, err
 }
 
 // hashAndWrite does both at the same time: hashing would else cost as much as
@@ -201,8 +193,8 @@ type splitter struct {
 	current, first *durable.File
 }
 
-func newSplitter(dir string, p *archivePlan) *splitter {
-	return &splitter{dir: dir, files: p.files, sums: newSums(p.name, len(p.files) > 1)}
+func newSplitter(dir string, p *archivePlan, gost bool) *splitter {
+	return &splitter{dir: dir, files: p.files, sums: newSums(p.name, len(p.files) > 1, gost)}
 }
 
 // Write is io.Writer. Kinds: fault.Local.

@@ -302,9 +302,34 @@ func TestWriteIntoADirectoryWithArchives(t *testing.T) {
 		want      []string // the directory afterwards
 	}{
 		{
-			name:   "other files are left alone",
+			name: "other files are left alone",
+			before: func(t *testing.T, dir string) {
+				writeFile(t, filepath.Join(dir, "deckhousereleases.yaml"), nil)
+				writeFile(t, filepath.Join(dir, "x.tar.gostsum"), nil)
+			},
+			want: []string{"bundle.json", "deckhousereleases.yaml", "platform.tar", "x.tar.gostsum"},
+		},
+		{
+			name:    "the sum of an archive that will be another", // S6.7
+			before:  func(t *testing.T, dir string) { writeFile(t, filepath.Join(dir, "platform.tar.gostsum"), nil) },
+			refused: "platform.tar.gostsum",
+		},
+		{
+			name:   "the sum of an archive that will be another, forced",
 			before: func(t *testing.T, dir string) { writeFile(t, filepath.Join(dir, "platform.tar.gostsum"), nil) },
-			want:   []string{"bundle.json", "platform.tar", "platform.tar.gostsum"},
+			force:  true,
+			want:   []string{"bundle.json", "platform.tar"},
+		},
+		{
+			name: "another bundle with sums, forced", // S6.7
+			before: func(t *testing.T, dir string) {
+				contents, content := sample(t)
+				archives, err := Write(t.Context(), dir, contents, content, Options{Gost: true, ChunkSize: 3000})
+				must(t, err)
+				finish(t, dir, contents, archives)
+			},
+			force: true,
+			want:  []string{"bundle.json", "platform.tar"},
 		},
 		{
 			name:    "an archive of another tool",

@@ -88,6 +88,8 @@ type CatalogContract struct {
 	Component string `json:"component"`
 	// Tag is the version, as published.
 	Tag string `json:"tag"`
+	// Digest is what stood behind the tag when its contract was read.
+	Digest oci.Digest `json:"digest,omitempty"`
 	// Problem says why nobody can rely on this version: its contract cannot
 	// be read, or contradicts itself.
 	Problem string `json:"problem,omitempty"`
@@ -246,6 +248,9 @@ func validFiles(files []CatalogFile) error {
 func (c CatalogContract) validate() error {
 	if c.Component == "" || !oci.ValidTag(c.Tag) {
 		return fmt.Errorf("%q of component %q is not a version of anything", c.Tag, c.Component)
+	}
+	if c.Digest != "" && !c.Digest.Valid() {
+		return fmt.Errorf("%q is not a sha256 digest", c.Digest)
 	}
 	if c.Problem != "" && len(c.Requirements) > 0 {
 		return fmt.Errorf("%s of %s has a problem, and requirements all the same", c.Tag, c.Component)

@@ -3,6 +3,7 @@ package contract
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"ferry/pkg/oci"
@@ -49,10 +50,13 @@ func (s *PlanSpec) Validate() error {
 type StoreType string
 
 const (
-	// StoreLayout is a content store directory.
-	StoreLayout StoreType = "store"
+	// StoreDir is a content store directory.
+	StoreDir StoreType = "store"
 	// StoreArchives is archives in one or more directories, read in place.
 	StoreArchives StoreType = "archives"
+	// StoreLayouts is a directory of OCI image layouts, each at the path of
+	// its repository, read in place.
+	StoreLayouts StoreType = "layouts"
 )
 
 // InventorySpec is contents that are present and verified in a named place of
@@ -119,9 +123,9 @@ func (s *InventorySpec) Validate() error {
 		return fmt.Errorf("spec.store.path is empty")
 	}
 	switch s.Store.Type {
-	case StoreLayout:
+	case StoreDir, StoreLayouts:
 		if len(s.Store.Archives) > 0 || len(s.Store.More) > 0 {
-			return fmt.Errorf("spec.store.archives: a store has no archives")
+			return fmt.Errorf("spec.store.archives: a place of type %q has no archives", s.Store.Type)
 		}
 	case StoreArchives:
 		if err := s.Store.validDirectories(); err != nil {
@@ -151,9 +155,13 @@ func (l StoreLocation) validDirectories() error {
 	return nil
 }
 
-// BundleSpec is the table of contents of a set of archive files. It is written
-// last: a directory without it is not a finished bundle.
+// BundleSpec is the table of contents of a set of archive files, or of a
+// directory of OCI image layouts. It is written last: a directory without it is
+// not a finished bundle.
 type BundleSpec struct {
+	// Layouts says that there are no archives: each repository path of the
+	// contents is an OCI image layout in the directory of the document.
+	Layouts bool `json:"layouts,omitempty"`
 	// Archives are the files, whole or in chunks.
 	Archives []ArchiveFiles `json:"archives"`
 	Contents Contents       `json:"contents"`
@@ -175,7 +183,16 @@ type File struct {
 	Name   string     `json:"name"`
 	Size   int64      `json:"size"`
 	Digest oci.Digest `json:"digest"`
+	// Gost is the sum by GOST R 34.11-2012 of 256 bits, as 64 lowercase hex
+	// digits, which also stands in the file NAME.gostsum (S6.7); "" when no
+	// such sums were wanted.
+	Gost string `json:"gost,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
 }
+
+var gostRE = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// ValidGost reports whether sum is one for [File.Gost].
+func ValidGost(sum string) bool { return gostRE.MatchString(sum) }
 
 // Kind is KindBundle.
 func (*BundleSpec) Kind() Kind { return KindBundle }
@@ -188,6 +205,12 @@ func (s *BundleSpec) Normalize() {
 
 // Validate checks that archives and contents agree.
 func (s *BundleSpec) Validate() error {
+	if s.Layouts {
+		if len(s.Archives) > 0 {
+			return fmt.Errorf("spec.archives: there are none beside layouts")
+		}
+		return s.Contents.Validate()
+	}
 	if err := validArchiveFiles("spec.archives", s.Archives); err != nil {
 		return err
 	}
@@ -246,6 +269,9 @@ func validArchiveFiles(where string, list []ArchiveFiles) error {
 			files[f.Name] = true
 			if !f.Digest.Valid() || f.Size < 0 {
 				return fmt.Errorf("%s: file %s has size %d and digest %q", where, f.Name, f.Size, f.Digest)
+			}
+			if f.Gost != "" && !ValidGost(f.Gost) {
+				return fmt.Errorf("%s: file %s has the GOST sum %q", where, f.Name, f.Gost)
 			}
 			total += f.Size
 		}

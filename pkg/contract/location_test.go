@@ -49,7 +49,7 @@ func TestStoreLocation(t *testing.T) {
 		"a directory twice":          InArchives([]ArchiveDirectory{dirs[0], dirs[0]}),
 		"a directory without a name": InArchives([]ArchiveDirectory{dirs[0], {Archives: dirs[1].Archives}}),
 		"an archive twice in one":    InArchives([]ArchiveDirectory{dirs[0], {Path: "/b", Archives: []ArchiveFiles{archive("x"), archive("x")}}}),
-		"a store with archives":      {Type: StoreLayout, Path: "/s", More: dirs[1:]},
+		"a store with archives":      {Type: StoreDir, Path: "/s", More: dirs[1:]},
 	} {
 		s := InventorySpec{Store: store}
 		s.Normalize()

@@ -230,3 +230,97 @@ func TestImportedPrefix(t *testing.T) {
 		}
 	}
 }
+
+// S6.2.4: the archives of d8, unpacked into one directory, yield what d8 pushes.
+func TestImportUnpackedTreeYieldsWhatD8Pushes(t *testing.T) {
+	for _, name := range goldenCases {
+		t.Run(name, func(t *testing.T) {
+			from, archives, contents := importGolden(t, name)
+			content, err := bundle.Open([]contract.ArchiveDirectory{{Path: from, Archives: archives}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer content.Close()
+			dir := t.TempDir()
+			if _, err := bundle.WriteLayouts(t.Context(), dir, contents, content, bundle.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			tree, err := bundle.FindLayouts(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := bundle.ImportLayouts(t.Context(), tree, ImportedLayouts(tree.Paths()), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Only these cannot be told from directories.
+			for i := range contents.Images {
+				contents.Images[i].Archive, contents.Images[i].Reason = "", ""
+			}
+			for i := range got.Images {
+				got.Images[i].Archive, got.Images[i].Reason = "", ""
+			}
+			contents.Archives, got.Archives = nil, nil
+			contents.Overview, got.Overview = contract.Overview{}, contract.Overview{} // by archive, too
+			contents.Normalize()
+			got.Normalize()
+			if diff := cmp.Diff(contents, got); diff != "" {
+				t.Errorf("(-archives +layouts):\n%s", diff)
+			}
+		})
+	}
+}
+
+// S8.4: modules alone are counted as modules, where they lie.
+func TestOverviewOfModulesAlone(t *testing.T) {
+	images := []contract.Image{
+		{Archive: "modules", Path: "console", Tag: "v1.0.0", Phase: contract.PhaseVersion},
+		{Archive: "modules", Path: "console/release", Tag: "stable", Phase: contract.PhaseChannel},
+	}
+	o := ImportedLayouts([]string{"console", "console/release"}).Overview(images)
+	want := []contract.Member{{
+		Component: "Modules", Name: "console", Archive: "modules", Path: "console", ChannelPath: "console/release",
+		Versions: []string{"v1.0.0"}, Channels: []string{"stable"},
+	}}
+	if diff := cmp.Diff(want, o.Members); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+}
+
+func TestImportedLayouts(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		paths     []string
+		discovery map[string]string // of the first path, tag by path
+		archive   string            // of the first path
+	}{
+		{"S8.4: modules alone", []string{"console", "console/release", "x/release"}, map[string]string{"": "console"}, "modules"},
+		{"S8.4: extra images of modules", []string{"console/extra/y", "console", "console/release"}, map[string]string{"": "console"}, "modules"},
+		{"S6.2.4: a tree with modules", []string{"modules/console/release", "modules/console"}, map[string]string{"modules": "console"}, "module-console"},
+		{"S6.2.4: a platform", []string{"install", "", "release-channel"}, nil, "platform"},
+		{"modules beside other repositories", []string{"console/release", "console", "install"}, nil, "images"},
+		{"modules beside the root", []string{"console/release", "console", ""}, nil, "images"},
+		{"one layout", []string{""}, nil, "platform"},
+		{"a repository of anybody", []string{"team/app"}, nil, "images"},
+		{"S6.2: packages", []string{"packages/p/version"}, map[string]string{"packages": "p"}, "package-p"},
+		{"S6.2: plugins", []string{"deckhouse-cli/plugins/p"}, map[string]string{"deckhouse-cli/plugins": "p"}, "plugin-p"},
+		{"S6.2: d8 itself", []string{"deckhouse-cli"}, nil, "deckhouse-cli"},
+		{"S6.2: security", []string{"security/trivy-db"}, nil, "security"},
+		{"S6.2: the installer", []string{"installer"}, nil, "installer"},
+		{"too long for a file name", []string{"modules/" + strings.Repeat("a", 120)}, map[string]string{"modules": strings.Repeat("a", 120)}, "images"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			rules := ImportedLayouts(tc.paths)
+			var discovery map[string]string
+			for _, d := range rules.Discovery(tc.paths[0]) {
+				discovery = map[string]string{d.Path: d.Tag}
+			}
+			if diff := cmp.Diff(tc.discovery, discovery); diff != "" {
+				t.Errorf("discovery (-want +got):\n%s", diff)
+			}
+			if got := rules.Archive(tc.paths[0]); got != tc.archive {
+				t.Errorf("archive %q, want %q", got, tc.archive)
+			}
+		})
+	}
+}

@@ -201,6 +201,7 @@ const (
 	RoleMain           = "main"
 	RoleReleaseChannel = "release-channel"
 	RoleCatalogue      = "catalogue"
+	RoleModuleSource   = "module-source" // the catalogue, and all that there is
 )
 
 // Where d8 and its plugins stand, below the root above the edition at the source

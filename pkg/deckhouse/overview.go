@@ -221,11 +221,21 @@ func (s *selector) overview() contract.Overview {
 	return o
 }
 
-// Overview implements bundle.Rules.
-func (Imported) Overview(images []contract.Image) contract.Overview {
+// Overview implements bundle.Rules. Modules alone are counted as those that lie
+// below modules.
+func (r Imported) Overview(images []contract.Image) contract.Overview {
+	above := ""
+	if r.modulesAlone {
+		above = Modules.many + "/"
+	}
 	list := make([]placed, len(images))
 	for i, im := range images {
-		list[i] = placed{im.Archive, im.Path, im.Tag, im.Phase}
+		list[i] = placed{im.Archive, above + im.Path, im.Tag, im.Phase}
 	}
-	return overviewOf(list)
+	o := overviewOf(list)
+	for i := range o.Members {
+		m := &o.Members[i]
+		m.Path, m.ChannelPath = strings.TrimPrefix(m.Path, above), strings.TrimPrefix(m.ChannelPath, above)
+	}
+	return o
 }

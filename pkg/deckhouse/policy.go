@@ -1,6 +1,7 @@
 package deckhouse
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,14 @@ type Policy struct {
 	// OnlyExtraImages takes nothing of modules and packages but their extra
 	// images.
 	OnlyExtraImages bool `json:"onlyExtraImages,omitempty"`
+
+	// ModuleSource says that Source is a repository of modules, as a
+	// ModuleSource names it: its tags are their names, nothing else is carried,
+	// and the root of the target is the modules' repository too (S8).
+	ModuleSource bool `json:"moduleSource,omitempty"`
+	// ModulesFilter is NAME:TAG[;NAME:TAG...]: of a ModuleSource these modules,
+	// each at this version or channel, and no others (S8.3).
+	ModulesFilter string `json:"modulesFilter,omitempty"`
 
 	// InstallerTag is the tag of the installer; "" is "latest", if there is
 	// one.
@@ -127,6 +136,7 @@ type intent struct {
 	since   *selection.Version // nil when there is none
 
 	modules, packages filter
+	tags              moduleTags // nil without --modules-filter
 	gaps              selection.Gaps
 	plugins           []selection.Choice
 }
@@ -134,13 +144,14 @@ type intent struct {
 // filter is what a policy says about the add-ons of one family.
 type filter struct {
 	Family
-	leftOut          bool // --no-modules
+	flag             string // the one that include comes from; "" is --include-module
+	leftOut          bool   // --no-modules
 	include, exclude []selection.Choice
 }
 
 func (p Policy) compile() (*intent, error) {
 	in := &intent{Policy: p}
-	steps := []func() error{in.parseSource, in.checkPairs, in.parsePlatform, in.parseFilters, in.checkTags, in.parseGaps, in.checkProxy}
+	steps := []func() error{in.applyModuleSource, in.parseSource, in.checkPairs, in.parsePlatform, in.parseFilters, in.checkTags, in.parseGaps, in.checkProxy}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -164,6 +175,8 @@ func (in *intent) checkPairs() error {
 		{"--include-platform", "--deckhouse-tag", in.IncludePlatform != "", in.DeckhouseTag != ""},
 		{"--include-platform", "--since-version", in.IncludePlatform != "", in.SinceVersion != ""},
 		{Modules.includeFlag(), Modules.excludeFlag(), len(in.IncludeModules) > 0, len(in.ExcludeModules) > 0},
+		{modulesFilterFlag, Modules.includeFlag(), in.ModulesFilter != "", len(in.IncludeModules) > 0},
+		{modulesFilterFlag, Modules.excludeFlag(), in.ModulesFilter != "", len(in.ExcludeModules) > 0},
 		{Packages.includeFlag(), Packages.excludeFlag(), len(in.IncludePackages) > 0, len(in.ExcludePackages) > 0},
 		{"--only-extra-images", plugin.Flag, in.OnlyExtraImages, len(in.IncludePlugins) > 0}, // S2.4.6
 		{"--only-extra-images", "--deckhouse-cli-tag", in.OnlyExtraImages, in.DeckhouseCLITag != ""},
@@ -205,6 +218,9 @@ func (in *intent) parseFilters() error {
 	if in.modules, err = parseFilter(Modules, in.NoModules, in.IncludeModules, in.ExcludeModules); err != nil {
 		return err
 	}
+	if err := in.parseModulesFilter(); err != nil {
+		return err
+	}
 	if in.packages, err = parseFilter(Packages, in.NoPackages, in.IncludePackages, in.ExcludePackages); err != nil {
 		return err
 	}
@@ -232,6 +248,9 @@ func parsePlugins(entries []string) ([]selection.Choice, error) {
 	}
 	return choices, nil
 }
+
+// includeFlag is what a message calls the filter.
+func (f filter) includeFlag() string { return cmp.Or(f.flag, f.Family.includeFlag()) }
 
 func parseFilter(f Family, leftOut bool, include, exclude []string) (filter, error) {
 	out := filter{Family: f, leftOut: leftOut}
@@ -309,8 +328,12 @@ func (s Scope) Layout() Layout { return s.in.layout }
 func (s Scope) Platform() bool { return !s.in.NoPlatform }
 
 // Family reports whether add-ons of the family are looked at. Packages always
-// are: their versions are listed whatever the filters (S5.8).
-func (s Scope) Family(f Family) bool { return f == Packages || s.Wanted(f) }
+// are, except where there are modules alone: their versions are listed whatever
+// the filters (S5.8).
+func (s Scope) Family(f Family) bool { return f == Packages && !s.in.ModuleSource || s.Wanted(f) }
+
+// ModuleSource reports whether the source has modules alone (S8.2).
+func (s Scope) ModuleSource() bool { return s.in.ModuleSource }
 
 // Wanted reports whether the policy asks for add-ons of the family.
 func (s Scope) Wanted(f Family) bool { return s.in.wants(s.in.filter(f)) }
@@ -354,8 +377,11 @@ type Look struct {
 // Look tells what is needed to know about an add-on (S3.4). Without an include
 // all is looked at, so that the catalog serves any later select.
 func (s Scope) Look(f Family, name string) Look {
+	if s.in.tags != nil && f == Modules {
+		return s.in.tags.look(name)
+	}
 	filter := s.in.filter(f)
-	look := Look{Releases: f == Packages && !s.in.ProxyRegistry}
+	look := Look{Releases: f == Packages && !s.in.ProxyRegistry || s.in.ModuleSource}
 	include, _, ok := filter.choose(name)
 	if !ok || !s.in.wants(filter) {
 		return look

@@ -43,6 +43,11 @@ func newSelection(cat contract.CatalogSpec, p Policy) (*selector, error) {
 	if p.Source == "" {
 		p.Source = cat.Source
 	}
+	if ofModuleSource(cat) {
+		p.ModuleSource = true
+	} else if p.ModuleSource {
+		return nil, fault.Newf(fault.Damaged, "Catalog", "it is not of a ModuleSource, and the policy is")
+	}
 	in, err := p.compile()
 	if err != nil {
 		return nil, err
@@ -73,6 +78,9 @@ func (s *selector) decide() error {
 	}
 	s.out.Attached = s.attachments()
 	s.out.Overview = s.overview()
+	if s.ModuleSource {
+		s.out = atRoot(s.out)
+	}
 	s.out.Normalize()
 	return nil
 }
@@ -125,6 +133,11 @@ func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 	}
 	for _, f := range cat.Files {
 		s.digests[f.Repository+":"+f.Tag] = f.Digest
+	}
+	for _, c := range cat.Contracts {
+		if name, ok := strings.CutPrefix(c.Component, PluginComponent("")); ok {
+			s.digests[in.layout.Plugin(name).WithTag(c.Tag).String()] = c.Digest
+		}
 	}
 	return s
 }

@@ -58,7 +58,10 @@ func (s *selector) names(f filter) ([]string, error) {
 // normal; modules may be looked for in the wrong place.
 func (s *selector) noteEmpty(f Family) {
 	text := s.layout.Catalogue(f).String() + " lists no " + f.many
-	if f == Modules {
+	switch {
+	case s.ModuleSource:
+		text += "; check spec.registry.repo of the ModuleSource"
+	case f == Modules:
 		text += "; check the source and --modules-path-suffix"
 	}
 	s.note(f.many, text)
@@ -102,7 +105,11 @@ func (s *selector) addOn(f filter, name string) error {
 		return nil
 	}
 	var choice addOnChoice
-	if include.Exact() {
+	if s.tags != nil && f.Family == Modules {
+		if err := s.chooseTags(&choice, name); err != nil {
+			return err
+		}
+	} else if include.Exact() {
 		s.fates.others(f.Member(name), f.includeFlag()+" names exact tags alone: "+include.String(), "S3.4.4")
 		if err := choice.pin(f.Family, name, include, !s.OnlyExtraImages); err != nil {
 			return err

@@ -12,6 +12,9 @@ const packageVersions = "package-versions"
 // so that a cluster can show what there is to ask for. Filters mean nothing to
 // it, nor does --no-packages, and whatever is missing is left out (S5.8).
 func (s *selector) packageVersions() error {
+	if s.ModuleSource {
+		return nil
+	}
 	s.fates.others(packageVersions, "no package has versions to list", "S5.8")
 	names, err := s.packageNames()
 	if err != nil {

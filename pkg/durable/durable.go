@@ -92,6 +92,16 @@ func isTemp(path, name string) bool {
 	return ok && hasSuffix && len(random) == 26 && !strings.Contains(random, ".")
 }
 
+// IsUnfinished tells whether name, that of a file in any directory, is one that
+// a writer gives to a file before it is whole.
+func IsUnfinished(name string) bool {
+	parts := strings.Split(name, ".")
+	if len(parts) < 4 || parts[0] != "" {
+		return false
+	}
+	return isTemp(strings.Join(parts[1:len(parts)-2], "."), name)
+}
+
 // sweep removes what writers of path left behind that were killed: a pack that
 // is killed three times must not fill the disk with three hidden archives. A
 // living writer holds a lock on its file.

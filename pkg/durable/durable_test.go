@@ -115,6 +115,31 @@ func TestCreateSweepsDeadWriters(t *testing.T) {
 	wantFiles(t, dir, others)
 }
 
+func TestIsUnfinished(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"f", "a.tar.0001.chunk"} {
+		f, err := Create(filepath.Join(dir, name))
+		must(t, err)
+		defer f.Close()
+	}
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range entries {
+		if !IsUnfinished(e.Name()) {
+			t.Errorf("%s, of a file that is being written, is not known", e.Name())
+		}
+	}
+	if len(entries) != 2 {
+		t.Errorf("%d files are being written, want 2", len(entries))
+	}
+	random := strings.Repeat("A", 26)
+	for _, name := range []string{"f", ".f", ".f.tmp", "x.f." + random + ".tmp", ".f." + random, ".f." + random + "A.tmp", "." + random + ".tmp"} {
+		if IsUnfinished(name) {
+			t.Errorf("%s, a file of somebody, is taken for unfinished", name)
+		}
+	}
+}
+
 func TestConcurrentWritersOfOneFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")

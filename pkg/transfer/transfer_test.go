@@ -196,7 +196,7 @@ func TestCloseIsDeterministic(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := contract.Encode(contract.New("test", nil, contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreLayout, Path: "/store"}, Contents: c}))
+		text, err := contract.Encode(contract.New("test", nil, contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreDir, Path: "/store"}, Contents: c}))
 		if err != nil {
 			t.Fatal(err)
 		}

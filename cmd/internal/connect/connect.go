@@ -32,6 +32,7 @@ type SourceFlags struct {
 	Flags
 	Login        string `env:"D8_MIRROR_SOURCE_LOGIN" placeholder:"USER" help:"Log in as USER; the password comes from --password-file or the environment." group:"Connection"`
 	PasswordFile string `placeholder:"FILE" help:"Read the password from FILE." group:"Connection"`
+	Connection   string `placeholder:"FILE" help:"Reach the registry that FILE names as it says: login, plain HTTP, certificate authority. JSON, as ferry-discover modules writes it." group:"Connection"`
 }
 
 // TargetFlags reach the registry that is written to.
@@ -39,6 +40,7 @@ type TargetFlags struct {
 	Flags
 	Login        string `env:"D8_MIRROR_REGISTRY_LOGIN" placeholder:"USER" help:"Log in as USER; the password comes from --password-file or the environment." group:"Connection"`
 	PasswordFile string `placeholder:"FILE" help:"Read the password from FILE." group:"Connection"`
+	Connection   string `placeholder:"FILE" help:"Reach the registry that FILE names as it says: login, plain HTTP, certificate authority. JSON, as ferry-discover modules writes it." group:"Connection"`
 }
 
 const (
@@ -80,7 +82,7 @@ func (f SourceFlags) Client(s *stage.Session, host string) (*wire.Client, error)
 	if license := s.Getenv(licenseToken); login == "" && license != "" {
 		login, password = "license-token", license
 	}
-	return f.client(s, host, wire.Credential{User: login, Password: password})
+	return f.client(s, f.Connection, host, wire.Credential{User: login, Password: password})
 }
 
 // Client connects to the target.
@@ -89,7 +91,7 @@ func (f TargetFlags) Client(s *stage.Session, host string) (*wire.Client, error)
 	if err != nil {
 		return nil, err
 	}
-	return f.client(s, host, wire.Credential{User: f.Login, Password: password})
+	return f.client(s, f.Connection, host, wire.Credential{User: f.Login, Password: password})
 }
 
 // Validate refuses what wire would take for a default.
@@ -109,12 +111,18 @@ func (f Flags) Retry() transfer.Retry {
 	return retry
 }
 
-func (f Flags) client(s *stage.Session, host string, login wire.Credential) (*wire.Client, error) {
-	opts := wire.Options{
-		PlainHTTP: f.Insecure, SkipTLSVerify: f.TLSSkipVerify, TokenServers: f.TokenServer,
-		Concurrency: f.Parallel, IdleTimeout: f.IdleTimeout, Timeout: f.deadline(s), Retries: cmp.Or(f.Retries, -1),
-		UserAgent: strings.Replace(s.Generator(), " ", "/", 1), Log: s.Log,
+func (f Flags) client(s *stage.Session, connection, host string, login wire.Credential) (*wire.Client, error) {
+	if connection != "" {
+		c, err := ReadConnection(connection)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.suits(host, login); err != nil {
+			return nil, err
+		}
+		return f.Connect(s, c)
 	}
+	opts := f.options(s)
 	switch {
 	case login.User == "" && login.Password != "":
 		return nil, fault.Newf(fault.Usage, "", "there is a password, but no login").Hint("give --login, or its environment variable")
@@ -125,6 +133,25 @@ func (f Flags) client(s *stage.Session, host string, login wire.Credential) (*wi
 		opts.Credentials = map[string]wire.Credential{host: login}
 	}
 	return wire.New(opts)
+}
+
+// Connect connects as c says.
+func (f Flags) Connect(s *stage.Session, c *Connection) (*wire.Client, error) {
+	opts := f.options(s)
+	opts.Roots = c.CA
+	opts.Credentials = map[string]wire.Credential{c.Host: {User: c.Login, Password: c.Password}}
+	if c.PlainHTTP {
+		opts.PlainHTTPHosts = []string{c.Host}
+	}
+	return wire.New(opts)
+}
+
+func (f Flags) options(s *stage.Session) wire.Options {
+	return wire.Options{
+		PlainHTTP: f.Insecure, SkipTLSVerify: f.TLSSkipVerify, TokenServers: f.TokenServer,
+		Concurrency: f.Parallel, IdleTimeout: f.IdleTimeout, Timeout: f.deadline(s), Retries: cmp.Or(f.Retries, -1),
+		UserAgent: strings.Replace(s.Generator(), " ", "/", 1), Log: s.Log,
+	}
 }
 
 // deadline is the longest that an operation on a registry may take; 0 or less is

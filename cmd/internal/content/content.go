@@ -1,4 +1,5 @@
-// Package content opens what an Inventory names: a store, or archives in place.
+// Package content opens what an Inventory names: a store, or archives or layouts in
+// place.
 package content
 
 import (
@@ -19,13 +20,17 @@ type Reader interface {
 	Close() error
 }
 
-// Open opens the content at loc for reading.
+// Open opens the content of an Inventory for reading.
 // Kinds: fault.Damaged where it is gone, Local, Cancelled.
-func Open(ctx context.Context, loc contract.StoreLocation) (Reader, error) {
-	if loc.Type == contract.StoreArchives {
+func Open(ctx context.Context, inventory *contract.InventorySpec) (Reader, error) {
+	switch loc := inventory.Store; loc.Type {
+	case contract.StoreArchives:
 		return bundle.Open(loc.Directories())
+	case contract.StoreLayouts:
+		return bundle.OpenLayouts(loc.Path, &inventory.Contents)
+	default:
+		return store.OpenDir(ctx, loc.Path, store.Shared)
 	}
-	return store.OpenDir(ctx, loc.Path, store.Shared)
 }
 
 // OpenStore opens the store at path for writing, and tells a person who waits
@@ -39,7 +44,7 @@ func OpenStore(ctx context.Context, s *stage.Session, path string) (*store.Dir, 
 // CheckStore tells why a kept Inventory is not that of the store at path, or not
 // of use any more.
 func CheckStore(doc *contract.Inventory, path string, st store.Reader) error {
-	if doc.Spec.Store.Type != contract.StoreLayout || doc.Spec.Store.Path != path {
+	if doc.Spec.Store.Type != contract.StoreDir || doc.Spec.Store.Path != path {
 		return fmt.Errorf("it is of %s", doc.Spec.Store.Path)
 	}
 	for _, p := range doc.Spec.Contents.Parts() {
@@ -50,8 +55,25 @@ func CheckStore(doc *contract.Inventory, path string, st store.Reader) error {
 	return nil
 }
 
-// CheckFiles tells whether the files of archives are in dir with their sizes:
-// enough to believe a kept document, which was made when they were verified.
+// CheckPlace tells why a kept Inventory is not that of the archives or layouts in
+// dir, or not of use any more. Names and sizes are enough to believe a document
+// that was made when they were verified.
+func CheckPlace(doc *contract.Inventory, dir string) error {
+	switch {
+	case doc.Spec.Store.Path != dir:
+		return fmt.Errorf("it is of %s", doc.Spec.Store.Path)
+	case doc.Spec.Store.Type == contract.StoreArchives:
+		return CheckFiles(dir, doc.Spec.Store.Archives)
+	}
+	layouts, err := bundle.OpenLayouts(dir, &doc.Spec.Contents)
+	if err != nil {
+		return err
+	}
+	return layouts.Close()
+}
+
+// CheckFiles tells whether the files of archives are in dir with their sizes, and
+// their GOST sums: enough to believe a kept document, which was made when they were verified.
 func CheckFiles(dir string, archives []contract.ArchiveFiles) error {
 	for _, a := range archives {
 		for _, f := range a.Files {
@@ -61,6 +83,9 @@ func CheckFiles(dir string, archives []contract.ArchiveFiles) error {
 			}
 			if info.Size() != f.Size {
 				return fmt.Errorf("%s has another size", f.Name)
+			}
+			if err := bundle.CheckGostSum(dir, f); err != nil {
+				return err
 			}
 		}
 	}

@@ -193,8 +193,12 @@ func (e *explorer) catalogue(ctx context.Context, f deckhouse.Family) ([]string,
 	if err != nil {
 		return nil, err
 	}
+	role := deckhouse.RoleCatalogue
+	if e.scope.ModuleSource() {
+		role = deckhouse.RoleModuleSource
+	}
 	e.add(repo, contract.CatalogRepository{
-		Component: f.Component(), Role: deckhouse.RoleCatalogue, Tags: tags, Listed: listed,
+		Component: f.Component(), Role: role, Tags: tags, Listed: listed,
 	}, nil)
 	return deckhouse.Names(tags), nil
 }
@@ -204,10 +208,12 @@ func (e *explorer) catalogue(ctx context.Context, f deckhouse.Family) ([]string,
 // licence without packages, or a registry that lists no tags, must not keep the
 // platform from being pulled.
 func (e *explorer) refused(f deckhouse.Family, err error) error {
-	if e.scope.Wanted(f) && fault.KindOf(err) == fault.Unsupported {
+	switch wanted := e.scope.Wanted(f); {
+	case wanted && fault.KindOf(err) == fault.Unsupported:
 		return err
-	}
-	if e.scope.Wanted(f) {
+	case e.scope.ModuleSource():
+		return fault.New(fault.Denied, "", err).Hint("check the login in the ModuleSource's dockerCfg; the host it is for must be that of repo, the port included")
+	case wanted:
 		return fault.New(fault.Denied, "", err).Hint("check the login, or leave them out with %s", f.OptOut())
 	}
 	e.log.Warn("the source refuses the catalogue, so nothing below it is carried", "catalogue", e.layout.Catalogue(f), "cause", err)
@@ -218,6 +224,9 @@ func (e *explorer) refused(f deckhouse.Family, err error) error {
 // an edition without modules or packages (S5.6.1, S5.7), or a registry that has
 // no lists at all: that one serves release channels and does not list them either.
 func (e *explorer) listsTags(ctx context.Context) (bool, error) {
+	if e.scope.ModuleSource() {
+		return true, nil // it has nothing to compare with, and a login for nothing else (S8.3)
+	}
 	releases := e.layout.ReleaseChannel()
 	if _, listed, err := e.tags(ctx, releases); listed || err != nil {
 		return listed, err
@@ -235,7 +244,7 @@ func (e *explorer) addOn(ctx context.Context, f deckhouse.Family, name string) e
 	look := e.scope.Look(f, name)
 	channels, err := e.addOnReleases(ctx, f, name, look)
 	if err != nil {
-		return addOnHint(f, name, err)
+		return e.addOnHint(f, name, err)
 	}
 	if !look.Versions {
 		return nil
@@ -278,11 +287,15 @@ func (e *explorer) addOnReleases(ctx context.Context, f deckhouse.Family, name s
 
 // addOnHint tells how to go on without an add-on whose channels are broken:
 // leaving it out must be the operator's word, not ours.
-func addOnHint(f deckhouse.Family, name string, err error) error {
+func (e *explorer) addOnHint(f deckhouse.Family, name string, err error) error {
 	if fault.KindOf(err) != fault.Protocol {
 		return err
 	}
-	return fault.New(fault.Protocol, "", err).Hint("tell the %s's publisher, or leave it out with --exclude-%s %s", f.One(), f.One(), name)
+	without := "leave it out with --exclude-" + f.One() + " " + name
+	if e.scope.ModuleSource() {
+		without = "name versions of this module, and the other modules, with --modules-filter"
+	}
+	return fault.New(fault.Protocol, "", err).Hint("tell the %s's publisher, or %s", f.One(), without)
 }
 
 // tags lists a repository. A 404 or an empty list says that there is no such

@@ -160,7 +160,8 @@ type pluginTag struct{ name, tag string }
 // never taken for such a fault (S1.8.6).
 func (e *explorer) readContract(ctx context.Context, p pluginTag) (contract.CatalogContract, error) {
 	c := contract.CatalogContract{Component: deckhouse.PluginComponent(p.name), Tag: p.tag}
-	annotation, err := e.contractAnnotation(ctx, e.layout.Plugin(p.name).WithTag(p.tag))
+	digest, annotation, err := e.contractAnnotation(ctx, e.layout.Plugin(p.name).WithTag(p.tag))
+	c.Digest = digest
 	switch {
 	case errors.Is(err, fault.NotFound):
 		c.Problem = "its tag is listed, but not all of its image is there"
@@ -178,31 +179,31 @@ func (e *explorer) readContract(ctx context.Context, p pluginTag) (contract.Cata
 }
 
 // contractAnnotation returns the contract of an index, else of its first child,
-// or that of a single image (S1.8.2).
-func (e *explorer) contractAnnotation(ctx context.Context, ref oci.Reference) (string, error) {
-	manifest, err := e.manifest(ctx, ref)
+// or that of a single image (S1.8.2), and what stands behind the tag.
+func (e *explorer) contractAnnotation(ctx context.Context, ref oci.Reference) (oci.Digest, string, error) {
+	digest, manifest, err := e.manifest(ctx, ref)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	annotation := manifest.Annotations[plugin.Annotation]
 	if annotation != "" || len(manifest.Manifests) == 0 {
-		return annotation, nil
+		return digest, annotation, nil
 	}
-	first, err := e.manifest(ctx, ref.Repository.WithDigest(manifest.Manifests[0].Digest))
+	_, first, err := e.manifest(ctx, ref.Repository.WithDigest(manifest.Manifests[0].Digest))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return first.Annotations[plugin.Annotation], nil
+	return digest, first.Annotations[plugin.Annotation], nil
 }
 
-func (e *explorer) manifest(ctx context.Context, ref oci.Reference) (*oci.Manifest, error) {
+func (e *explorer) manifest(ctx context.Context, ref oci.Reference) (oci.Digest, *oci.Manifest, error) {
 	desc, body, err := e.src.Manifest(ctx, ref)
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	manifest, err := oci.ParseManifest(desc.MediaType, body)
 	if err != nil {
-		return nil, fault.New(fault.Protocol, ref.String(), err)
+		return "", nil, fault.New(fault.Protocol, ref.String(), err)
 	}
-	return manifest, nil
+	return desc.Digest, manifest, nil
 }

@@ -106,9 +106,8 @@ func parse(req *http.Request) *Request {
 		mark string
 	}{{KindUpload, "/blobs/uploads/"}, {KindBlob, "/blobs/"}, {KindManifest, "/manifests/"}, {KindTags, "/tags/"}, {KindReferrers, "/referrers/"}} {
 		// The last mark counts: a repository may be named "blobs".
-		if i := strings.LastIndex(rest, endpoint.mark); i > 0 {
+		if i := strings.LastIndex(rest, endpoint.mark); i > len(p.Repository) {
 			p.Kind, p.Repository, p.Reference = endpoint.kind, rest[:i], rest[i+len(endpoint.mark):]
-			break
 		}
 	}
 	if p.Kind == KindTags {

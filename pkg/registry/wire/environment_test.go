@@ -100,6 +100,42 @@ func TestTLS(t *testing.T) {
 	if _, err := insecure.Resolve(t.Context(), oci.Repository{Host: host, Path: "a"}.WithTag("v1")); err != nil {
 		t.Errorf("SkipTLSVerify: %v", err)
 	}
+	trusting := newClient(t, func(o *wire.Options) { o.PlainHTTP, o.Roots = false, string(data) })
+	if _, err := trusting.Resolve(t.Context(), oci.Repository{Host: host, Path: "a"}.WithTag("v1")); err != nil {
+		t.Errorf("Roots: %v", err)
+	}
+}
+
+// Roots are added to those of the environment, and what is no certificate is an
+// error before the first request: passed over, it would show as a refused
+// handshake.
+func TestRoots(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(registrytest.New())
+	t.Cleanup(server.Close)
+	good := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	for name, tt := range map[string]struct{ roots, want string }{
+		"none":                {"", ""},
+		"one":                 {good, ""},
+		"words between":       {"the old one\n" + good + "the new one\n" + good, ""},
+		"no PEM":              {"MIIB", "no certificate"},
+		"cut":                 {good[:len(good)/2], "1 of 1"},
+		"cut, the second":     {good + good[:len(good)/2], "1 of 2"},
+		"cut, the first":      {good[:len(good)/2] + good, "cut or altered"},
+		"a key":               {good + "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", "PRIVATE KEY"},
+		"damaged, the second": {good + "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "certificate 2"},
+	} {
+		c, err := wire.New(wire.Options{Anonymous: true, Roots: tt.roots})
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case tt.want != "" && (fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%s: got %v, want usage with %q", name, err, tt.want)
+		}
+		if c != nil {
+			c.Close()
+		}
+	}
 }
 
 // TestLocationWithWrongScheme (Q11): a registry behind a TLS proxy says http.

@@ -47,6 +47,9 @@ type Options struct {
 	PlainHTTPHosts []string
 	// SkipTLSVerify accepts any certificate.
 	SkipTLSVerify bool
+	// Roots are certificates of authorities, in PEM, that are trusted beside
+	// the system's. "" adds none.
+	Roots string
 
 	// Credentials by registry host ("registry.example.com:5000"). A host
 	// that is not in it is looked up in docker's configuration, unless
@@ -113,10 +116,14 @@ type host struct {
 	silent    sync.Map // paths of repositories without the referrers API
 }
 
-// New returns a Client. It fails with fault.Usage when docker's configuration
-// cannot be read.
+// New returns a Client. It fails with fault.Usage when docker's configuration or
+// the roots cannot be read.
 func New(opts Options) (*Client, error) {
 	c := &Client{opts: opts.withDefaults(), hosts: map[string]*host{}, docker: map[string]config.Host{}}
+	roots, err := rootsWith(opts.Roots)
+	if err != nil {
+		return nil, fault.New(fault.Usage, "certificate authorities", err)
+	}
 	if !opts.Anonymous {
 		entries, err := config.DockerLoad()
 		if err != nil {
@@ -130,7 +137,7 @@ func New(opts Options) (*Client, error) {
 	c.base = http.DefaultTransport.(*http.Transport).Clone()
 	c.base.DisableCompression = true // digests name the bytes as they are stored
 	c.base.MaxIdleConnsPerHost = c.opts.Concurrency
-	c.base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.opts.SkipTLSVerify}
+	c.base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, InsecureSkipVerify: c.opts.SkipTLSVerify}
 	return c, nil
 }
 
