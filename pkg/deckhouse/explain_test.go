@@ -186,6 +186,15 @@ func TestExplainComponents(t *testing.T) {
 			t.Errorf("%q is not among\n%s", want, strings.Join(got, "\n"))
 		}
 	}
+	// That a version of a package is listed says nothing of the package.
+	p.IncludePackages = []string{"redis@>=6.0.0 <7.0.1"}
+	cat := big()
+	cat.Repositories[6].Tags = append(cat.Repositories[6].Tags, "v6.0.1")
+	cat.Repositories[5].Tags = append(cat.Repositories[5].Tags, "v6.0.1", "v6.0.2")
+	both := strings.Join(explained(t, cat, p, "package/redis@v6.0.1"), "\n")
+	if !strings.Contains(both, "in /packages/redis/version:v6.0.1: version of package redis") || !strings.Contains(both, "out package/redis@v6.0.1: v6.0.2 is a later patch") {
+		t.Errorf("of a version that is listed alone:\n%s", both)
+	}
 	// What a channel carries although the range passes it over is in, not out.
 	for _, line := range got {
 		if strings.HasPrefix(line, "out module/console@v1.43.5") {

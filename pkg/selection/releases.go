@@ -80,7 +80,7 @@ func edges(text string) []release {
 			}
 			r[i] = n
 		}
-		out = append(out, r, release{r[0]}, release{r[0], r[1]})
+		out = append(out, r)
 		for part := range r {
 			if next, ok := r.after(part); ok {
 				out = append(out, next)
