@@ -34,8 +34,7 @@ check:
 
 # Writes schemas and examples from the Go types, and which test proves which rule.
 generate:
-	go run ./e2e/cmd/schemas
-	go run ./e2e/cmd/coverage
+	go run ./e2e/cmd/generate
 
 # Speed as ratios to limits measured in the same run, and peak memory.
 bench: build

@@ -224,3 +224,27 @@ func tagsSeenBy(t testing.TB, c *wire.Client, host, root string, names []string)
 	}
 	return have
 }
+
+// refusedAfter lets a program fail for want of rights when some blobs have come,
+// and returns those that are in the store by then. The source is healed, and its
+// log is empty.
+func refusedAfter(t *testing.T, src *registrytest.Server, store, name string, args ...string) map[string]bool {
+	t.Helper()
+	src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 40, Status: 403, Times: registrytest.Always})
+	if r := try(t, "", name, args...); r.code != 77 {
+		t.Fatalf("exit status %d, want 77\n%s", r.code, r.stderr)
+	}
+	src.Heal()
+	var asked []oci.Digest
+	for _, r := range src.Requests() {
+		if r.Kind == registrytest.KindBlob {
+			asked = append(asked, oci.Digest(r.Reference))
+		}
+	}
+	have := visible(t, store, asked)
+	if len(have) < 10 {
+		t.Fatalf("only %d blobs came before the failure: nothing is shown", len(have))
+	}
+	src.Reset()
+	return have
+}

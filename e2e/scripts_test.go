@@ -240,22 +240,7 @@ func TestPullContinues(t *testing.T) {
 	src, _ := source(t, edition.Tiny())
 	disk := t.TempDir()
 	flags := []string{disk, "--source", src.Host + "/deckhouse/ee", "--insecure"}
-	src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 40, Status: 403, Times: registrytest.Always})
-	if r := try(t, "", "ferry-pull", flags...); r.code != 77 {
-		t.Fatalf("exit status %d, want 77\n%s", r.code, r.stderr)
-	}
-	src.Heal()
-	var asked []oci.Digest
-	for _, r := range src.Requests() {
-		if r.Kind == registrytest.KindBlob {
-			asked = append(asked, oci.Digest(r.Reference))
-		}
-	}
-	have := visible(t, filepath.Join(disk, ".tmp", "store"), asked)
-	if len(have) < 10 {
-		t.Fatalf("only %d blobs came before the failure: nothing is shown", len(have))
-	}
-	src.Reset()
+	have := refusedAfter(t, src, filepath.Join(disk, ".tmp", "store"), "ferry-pull", flags...)
 	run(t, "", "ferry-pull", flags...)
 	for _, r := range src.Requests() {
 		if r.Kind == registrytest.KindBlob && have[r.Reference] {

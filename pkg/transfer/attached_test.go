@@ -445,14 +445,15 @@ func wantReferrers(t *testing.T, target *registrytest.Server, receipt contract.R
 	}
 }
 
-// S7.6.5: what somebody attached behind the gap stays in the target's list, and the
-// source's own list lands as it is where there is none.
-func TestPublishKeepsForeignReferrers(t *testing.T) {
+// signedAndListed is fetched content with what is attached to it, of a source that
+// lists that by tags.
+func signedAndListed(t *testing.T) (*bench, *store.Dir, contract.Contents) {
+	t.Helper()
 	b := newBench(t, registrytest.WithoutReferrers())
 	sel, _ := b.signed()
 	b.listByTag("e")
 	st := b.open()
-	defer st.Close()
+	t.Cleanup(func() { st.Close() })
 	c, err := b.close(st, sel)
 	if err != nil {
 		t.Fatal(err)
@@ -460,6 +461,13 @@ func TestPublishKeepsForeignReferrers(t *testing.T) {
 	if _, err := b.download(st, &c, progress.None()); err != nil {
 		t.Fatal(err)
 	}
+	return b, st, c
+}
+
+// S7.6.5: what somebody attached behind the gap stays in the target's list, and the
+// source's own list lands as it is where there is none.
+func TestPublishKeepsForeignReferrers(t *testing.T) {
+	b, st, c := signedAndListed(t)
 	var lists []contract.Image
 	for _, im := range c.Images {
 		if _, ok := oci.SubjectOfTag(im.Tag); ok {
@@ -519,18 +527,7 @@ func TestPublishKeepsForeignReferrers(t *testing.T) {
 // S6.11, S7.6.5: an update takes the lists of an earlier bundle for granted, and the
 // target may have more in them by now; that one is gone is noticed.
 func TestPublishUpdateBesideForeignReferrers(t *testing.T) {
-	b := newBench(t, registrytest.WithoutReferrers())
-	sel, _ := b.signed()
-	b.listByTag("e")
-	st := b.open()
-	defer st.Close()
-	c, err := b.close(st, sel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.download(st, &c, progress.None()); err != nil {
-		t.Fatal(err)
-	}
+	b, st, c := signedAndListed(t)
 	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
 	p := b.publisher(st, target)
 	if _, _, err := p.Publish(t.Context(), &c); err != nil {

@@ -1,7 +1,8 @@
-// Command schemas writes the JSON Schemas of all documents, from the Go types
-// of pkg/contract, and brings the examples into canonical form:
+// Command generate writes what is made from other files: the JSON Schemas of all
+// documents, from the Go types of pkg/contract, the canonical form of their
+// examples, and docs/coverage.md, which says which test proves which rule:
 //
-//	schemas [ROOT]
+//	generate [ROOT]
 //
 // ROOT is the directory of the product's go.mod, the current one without an
 // argument. The files are
@@ -15,12 +16,13 @@ import (
 	"os"
 	"path/filepath"
 
+	"ferry/e2e/coverage"
 	"ferry/e2e/schemas"
 )
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "schemas:", err)
+		fmt.Fprintln(os.Stderr, "generate:", err)
 		os.Exit(1)
 	}
 }
@@ -49,7 +51,17 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	return write(filepath.Join(dir, "examples"), examples)
+	if err := write(filepath.Join(dir, "examples"), examples); err != nil {
+		return err
+	}
+	page, gaps, err := coverage.Generate(root)
+	if err != nil {
+		return err
+	}
+	for _, rule := range gaps {
+		fmt.Fprintln(os.Stderr, "generate: no test cites", rule)
+	}
+	return os.WriteFile(filepath.Join(root, filepath.FromSlash(coverage.Page)), page, 0o644)
 }
 
 func write(dir string, files map[string][]byte) error {
