@@ -324,3 +324,15 @@ func TestImportedLayouts(t *testing.T) {
 		})
 	}
 }
+
+// S7.4.5, S9 row 70: what an archive of one package says of it was chosen, and goes
+// before the list of all versions; no other archive gives way.
+func TestImportedYields(t *testing.T) {
+	for archive, want := range map[string]bool{
+		"package-versions": true, "package-p": false, "package-versions2": false, "platform": false, "module-versions": false,
+	} {
+		if got := (Imported{}).Yields(archive); got != want {
+			t.Errorf("%s gives way: %v, want %v", archive, got, want)
+		}
+	}
+}
