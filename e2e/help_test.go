@@ -79,6 +79,19 @@ func TestManualsAgreeWithHelp(t *testing.T) {
 	}
 }
 
+// theirFlags are all flags of the commands that the scripts stand for (S2.2, S2.5,
+// S8.1, S8.1.1).
+var theirFlags = map[string]string{
+	"ferry-pull": `--source --source-login --source-password --license -l --since-version --include-platform --deckhouse-tag --installer-tag
+		--deckhouse-cli-tag --include-module -i --exclude-module -e --modules-path-suffix --include-package --exclude-package --include-plugin
+		--images-bundle-chunk-size -c --gost-digest --force --no-pull-resume --ignore-suspend --no-platform --no-security-db --no-modules
+		--no-packages --no-installer --only-extra-images --skip-vex-images --proxy-registry --dry-run --verbose-summary --tls-skip-verify
+		--insecure --tmp-dir`,
+	"ferry-push": `--registry-login -u --registry-password -p --tls-skip-verify --insecure --tmp-dir --modules-path-suffix --file`,
+	"ferry-mirror-modules": `--modules-dir -d --module-source -m --registry -r --registry-login -u --registry-password -p --modules-filter
+		--filter -f --tls-skip-verify --insecure`,
+}
+
 // What a script's help says it takes: every flag of a case pattern is in the
 // help, and every flag of the help in a pattern.
 func TestScriptsTakeWhatTheirHelpSays(t *testing.T) {
@@ -107,6 +120,11 @@ func TestScriptsTakeWhatTheirHelpSays(t *testing.T) {
 		for flag := range said {
 			if !taken[flag] {
 				t.Errorf("%s --help names %s, which it does not take", program, flag)
+			}
+		}
+		for _, flag := range strings.Fields(theirFlags[program]) {
+			if !taken[flag] {
+				t.Errorf("%s does not take %s", program, flag)
 			}
 		}
 		if groups := regexp.MustCompile(`(?m)^[A-Zf][^\n]*\n  -`).FindAllString(help, -1); len(groups) < 3 {
