@@ -20,6 +20,7 @@ func isTrivyManifest(req *http.Request) bool {
 // S7.3.2, S9 rows 44 and 90: what a real registry keeps on its disk after a
 // publish has no trace of the access check, and no unfinished upload.
 func TestAccessCheckLeavesNothing(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Tiny())
 	disk := packed(t, src.Host)
 	host, root := servers.DistributionIn(t)
@@ -70,6 +71,7 @@ func TestAccessCheckLeavesNothing(t *testing.T) {
 // S2.3.5, S7.3.2: MIRROR_BYPASS_ACCESS_CHECKS=1, or the flag, goes on after a refused
 // check with a warning; without it nothing is sent.
 func TestBypassAccessChecks(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Tiny())
 	disk := packed(t, src.Host)
 	target := registrytest.Start(t, registrytest.New())
@@ -100,6 +102,7 @@ func TestBypassAccessChecks(t *testing.T) {
 // pull and leaves no bundle; 0 is no limit, in a push too; what is no duration is
 // ignored with a warning.
 func TestTimeoutVariable(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk := t.TempDir()
 	flags := " --source " + src.Host + "/deckhouse/ee --insecure"
@@ -129,6 +132,7 @@ func TestTimeoutVariable(t *testing.T) {
 // S2.3.3: MIRROR_DEBUG_LOG from 1 on logs each request; what is no number is told
 // and means 0; the command line goes before it.
 func TestDebugLogVariable(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk := packed(t, src.Host)
 	target := registrytest.Start(t, registrytest.New())

@@ -27,6 +27,7 @@ var registries = map[string]struct {
 
 // The suite that the registry in the process passes, over real ones.
 func TestConformanceOfRealRegistries(t *testing.T) {
+	t.Parallel()
 	for name, registry := range registries {
 		t.Run(name, func(t *testing.T) {
 			repo := oci.Repository{Host: registry.start(t), Path: "conformance"}
@@ -53,6 +54,7 @@ func attached(made *edition.Edition) map[string]oci.Digest {
 // S1.7.4, S1.7.5, S7.6.5: what is attached at a source of either kind is listed by a
 // target of either kind, as that target can, and publishing again sends nothing.
 func TestAttachmentsArrive(t *testing.T) {
+	t.Parallel()
 	for fromName, from := range registries {
 		source := from.start(t)
 		made, err := edition.Write(t.Context(), client(t), oci.Repository{Host: source, Path: "deckhouse/ee"}, edition.Tiny())
@@ -130,6 +132,7 @@ func assertListed(t *testing.T, r contract.ReceiptReferrer, api bool) {
 
 // S1.7.4: --skip-attachments leaves what d8 carries.
 func TestSkipAttachments(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Tiny())
 	disk := t.TempDir()
 	run(t, "", "ferry-pull", disk, "--source", src.Host+"/deckhouse/ee", "--insecure", "--skip-attachments")
@@ -156,6 +159,7 @@ func TestSkipAttachments(t *testing.T) {
 
 // S1.7.4, S1.7.5: images of a list come with what is attached to them.
 func TestGenericAttachments(t *testing.T) {
+	t.Parallel()
 	src := registrytest.Start(t, registrytest.New())
 	app := src.PutImage("team/app", "v1", []byte("a"))
 	signature := src.PutImage("team/app", oci.ReferrersTag(app.Digest)+".sig", []byte("s"))

@@ -21,6 +21,7 @@ import (
 // S2.6: what is known of a failure is printed below it and stands in the report,
 // from whichever stage it comes.
 func TestCausesThroughThePrograms(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk := packed(t, src.Host)
 	catalog := run(t, "", "ferry-discover", discoverArgs(src.Host)...)
@@ -91,6 +92,7 @@ func TestCausesThroughThePrograms(t *testing.T) {
 // S2.6: the table of causes is complete: each is told somewhere, proven by a
 // test, and stands in the rule book.
 func TestCausesAreUsed(t *testing.T) {
+	t.Parallel()
 	causes := declaredCauses(t, filepath.Join("..", "pkg", "fault", "cause.go"))
 	if len(causes) < 15 {
 		t.Fatalf("only %d causes were found in the source", len(causes))

@@ -24,6 +24,7 @@ import (
 //
 // S5.1, S7.7, S7.8.
 func TestChain(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Default())
 	target := registrytest.Start(t, registrytest.New())
 	r := shell(t, t.TempDir(), `
@@ -47,6 +48,7 @@ func TestChain(t *testing.T) {
 
 // Each stage alone, from files.
 func TestStagesFromFiles(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Tiny())
 	target := registrytest.Start(t, registrytest.New())
 	dir := t.TempDir()
@@ -84,6 +86,7 @@ func TestStagesFromFiles(t *testing.T) {
 
 // fetch | publish mirrors from registry to registry without an archive.
 func TestFetchPublish(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Tiny())
 	target := registrytest.Start(t, registrytest.New())
 	run(t, fetched(t, src.Host, t.TempDir()), "ferry-publish", target.Host+"/mirror", "--insecure")
@@ -93,6 +96,7 @@ func TestFetchPublish(t *testing.T) {
 // S3.9.3: the channels of a pinned tag stand in install too, and only where its
 // release image and its install image are.
 func TestPinnedInstallChannels(t *testing.T) {
+	t.Parallel()
 	const root = "deckhouse/ee"
 	for _, tc := range []struct {
 		name, pin         string
@@ -136,6 +140,7 @@ func TestPinnedInstallChannels(t *testing.T) {
 
 // unpack | pack cuts a bundle anew; the chunks join to the same archive.
 func TestRechunk(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	whole := packed(t, src.Host)
 	const limit = 30000
@@ -218,6 +223,7 @@ func assertSameFiles(t *testing.T, a, b string) {
 // Promise 4: two stores, two directories, one Selection: identical files, the
 // document included.
 func TestPackIsReproducible(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Default())
 	catalog := run(t, "", "ferry-discover", discoverArgs(src.Host)...)
 	selection := run(t, catalog, "ferry-select")
@@ -235,6 +241,7 @@ func TestPackIsReproducible(t *testing.T) {
 // A pull and a push with d8's flags over real registries: complete, nothing
 // extra, and a second push sends nothing.
 func TestPullAndPushOverDockerRegistry(t *testing.T) {
+	t.Parallel()
 	opts := edition.Default()
 	opts.Minors, opts.Components, opts.Modules, opts.Packages, opts.ExtraImages = 7, 40, 10, 4, 3
 	from, to := servers.DockerRegistry(t), servers.DockerRegistry(t)
@@ -272,6 +279,7 @@ func TestPullAndPushOverDockerRegistry(t *testing.T) {
 // The same over distribution v3; skopeo, which shares no code with us, reads
 // every tag back.
 func TestSkopeoReadsWhatWasPublished(t *testing.T) {
+	t.Parallel()
 	skopeo := servers.Skopeo(t)
 	src, made := source(t, edition.Tiny())
 	host := servers.Distribution(t)
@@ -303,6 +311,7 @@ func TestSkopeoReadsWhatWasPublished(t *testing.T) {
 // The network is asked for each distinct blob once: what fetch receives is what
 // the Plan lists, besides answers without content, and lists of tags and referrers.
 func TestNetworkBytes(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Default())
 	selection := run(t, run(t, "", "ferry-discover", discoverArgs(src.Host)...), "ferry-select")
 	src.Reset()
@@ -328,6 +337,7 @@ func TestNetworkBytes(t *testing.T) {
 
 // A list of images, the smallest vendor, end to end.
 func TestGenericList(t *testing.T) {
+	t.Parallel()
 	src := registrytest.Start(t, registrytest.New())
 	a := src.PutImage("team/app", "v1.2.3", []byte("a"))
 	b := src.PutImage("team/base", "latest", []byte("b"))
@@ -345,6 +355,7 @@ func TestGenericList(t *testing.T) {
 
 // Every stage tells which documents it speaks, and has a manual page.
 func TestContractsAndManuals(t *testing.T) {
+	t.Parallel()
 	for stage, want := range map[string]string{
 		"discover": "writes ferry/v1alpha1 Catalog\n",
 		"select": "reads ferry/v1alpha1 Catalog\nreads ferry/v1alpha1 Selection\nreads ferry/v1alpha1 Plan\nreads ferry/v1alpha1 Inventory\nreads ferry/v1alpha1 Bundle\n" +

@@ -17,6 +17,7 @@ var codeLine = regexp.MustCompile(`^\| ([BNQ][0-9]+) \|`)
 
 // TestCitations: every rule and failure that is cited can be looked up.
 func TestCitations(t *testing.T) {
+	t.Parallel()
 	rules, err := coverage.ReadRules(filepath.Join("..", filepath.FromSlash(coverage.RuleBook)))
 	if err != nil {
 		t.Fatal(err)

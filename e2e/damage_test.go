@@ -48,6 +48,7 @@ func refuses(t *testing.T, target *registrytest.Server, dir, file, what string) 
 //
 // S7.4.6, S9 row 56.
 func TestDamagedBundles(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	whole := packed(t, src.Host)
 	chunked := packed(t, src.Host, "--chunk-size", "20000B")

@@ -13,6 +13,7 @@ import (
 // ferry-select explain answers from every document of the pipeline, out of the
 // document alone, and the plain ferry-select stays what it was.
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	root := src.Host + "/deckhouse/ee"
 	catalog := run(t, "", "ferry-discover", discoverArgs(src.Host)...)

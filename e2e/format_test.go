@@ -386,6 +386,7 @@ func checkBundle(t *testing.T, dir string, limit int, byD8 bool) map[string]stri
 // S6.5.3, S6.5.4, S6.5.5, S6.5.6, S6.6.1, S6.6.2, S5.6.12, S9 rows 18, 25, 26, 53,
 // 71, 81 and 86. References name a registry with a port.
 func TestArchivesFollowTheRules(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Default())
 	pull := func(t *testing.T, source string, flags ...string) string {
 		t.Helper()
@@ -434,6 +435,7 @@ func TestArchivesFollowTheRules(t *testing.T) {
 // The reader above is right about d8: it accepts d8's own archives, and makes of
 // them what d8's push did.
 func TestTheRulesAreThoseOfD8(t *testing.T) {
+	t.Parallel()
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
 			want, _ := recorded(t, name)

@@ -49,6 +49,7 @@ func recorded(t *testing.T, name string) (tags map[string]oci.Digest, discovery 
 //
 // S7.6.2, S7.7, S7.8.
 func TestGoldenPush(t *testing.T) {
+	t.Parallel()
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
 			want, discovery := recorded(t, name)
@@ -75,6 +76,7 @@ func goldenSource(t *testing.T) string {
 // has channels (S3.9.3), which that d8 did not make, and the index of a plugin is
 // the source's, which d8 writes anew (S5.11).
 func TestGoldenPull(t *testing.T) {
+	t.Parallel()
 	for _, name := range goldenCases {
 		t.Run(name, func(t *testing.T) {
 			flags, err := os.ReadFile(filepath.Join("testdata", "golden", name, "flags.txt"))

@@ -39,6 +39,7 @@ func assertSums(t *testing.T, dir string) int {
 // S6.7, S2.2: a pull with sums; what is damaged on its way, file or sum, is not
 // published.
 func TestGostDigest(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Tiny())
 	target := registrytest.Start(t, registrytest.New())
 	pull := func(dir string, flags ...string) {
@@ -117,6 +118,7 @@ func assertSameArchives(t *testing.T, a, b string) {
 
 // S6.7: a pack that was killed goes on, and its sums are right.
 func TestPackWithSumsKilled(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Default())
 	inventory := fetched(t, src.Host, t.TempDir())
 	want := t.TempDir()

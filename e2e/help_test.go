@@ -50,6 +50,7 @@ func helpOf(t *testing.T, program string) string {
 
 // Help names every flag in groups, and the manual page names the same flags.
 func TestManualsAgreeWithHelp(t *testing.T) {
+	t.Parallel()
 	for _, program := range slices.Concat(stages, slices.Sorted(maps.Keys(scripts))) {
 		help, man := helpOf(t, program), manPage(t, program)
 		inHelp, inMan := flagsIn(help), flagsIn(man)
@@ -95,6 +96,7 @@ var theirFlags = map[string]string{
 // What a script's help says it takes: every flag of a case pattern is in the
 // help, and every flag of the help in a pattern.
 func TestScriptsTakeWhatTheirHelpSays(t *testing.T) {
+	t.Parallel()
 	pattern := regexp.MustCompile(`(?m)^  (-[-a-z |]*)\)$`)
 	for program, script := range scripts {
 		text, err := os.ReadFile(filepath.Join("..", "scripts", script))
@@ -152,6 +154,7 @@ func begins(known map[string]bool, flag string) bool {
 
 // S9 row 100: no hint and no page names a flag that nobody takes.
 func TestFlagsThatAreSpokenOfExist(t *testing.T) {
+	t.Parallel()
 	known := map[string]bool{}
 	for _, program := range slices.Concat(stages, slices.Sorted(maps.Keys(scripts))) {
 		maps.Copy(known, flagsIn(helpOf(t, program)))

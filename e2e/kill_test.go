@@ -62,6 +62,7 @@ func visible(t *testing.T, dir string, all []oci.Digest) map[string]bool {
 //
 // S9 row 1.
 func TestFetchKilled(t *testing.T) {
+	t.Parallel()
 	opts := edition.Default()
 	opts.LayerSize = 64 << 10
 	src, made := source(t, opts)
@@ -135,6 +136,7 @@ func assertNotAgain(t *testing.T, src *registrytest.Server, have map[string]bool
 //
 // S6.10.
 func TestPackKilled(t *testing.T) {
+	t.Parallel()
 	opts := edition.Default()
 	opts.LayerSize = 256 << 10
 	src, _ := source(t, opts)
@@ -168,6 +170,7 @@ func TestPackKilled(t *testing.T) {
 // publish killed at some points runs again and ends complete, with nothing of
 // the killed run besides (S9 row 88).
 func TestPublishKilled(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Default())
 	inventory := fetched(t, src.Host, t.TempDir())
 	count := registrytest.Start(t, registrytest.New())

@@ -20,6 +20,7 @@ import (
 // S6.2.4: an edition as a directory of layouts, which travels, is verified,
 // published, and packed into the archives that it would have been.
 func TestLayoutsChain(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Default())
 	direct, travelled, copied := registrytest.Start(t, registrytest.New()), registrytest.Start(t, registrytest.New()), registrytest.Start(t, registrytest.New())
 	work := t.TempDir()
@@ -53,6 +54,7 @@ func TestLayoutsChain(t *testing.T) {
 }
 
 func TestLayoutsFlags(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	dir := filepath.Join(t.TempDir(), "tree")
 	inventory := fetched(t, src.Host, t.TempDir())
@@ -105,6 +107,7 @@ func unpackTars(t *testing.T, from string) string {
 
 // S6.2.4: a bundle of d8 that somebody unpacked lands where d8 would push it.
 func TestUnpackedBundleOfD8(t *testing.T) {
+	t.Parallel()
 	want, discovery := recorded(t, "d8-default")
 	// What only package-versions.tar has is not there.
 	maps.DeleteFunc(want, func(tag string, _ oci.Digest) bool { return strings.HasPrefix(tag, "packages/") })
@@ -121,6 +124,7 @@ func TestUnpackedBundleOfD8(t *testing.T) {
 // S8.4, S8.5: a directory of modules as mirror-modules makes it: the modules land
 // below the target, and their names are tags of the target itself.
 func TestDirectoryOfModules(t *testing.T) {
+	t.Parallel()
 	all, discovery := recorded(t, "d8-default")
 	modules := filepath.Join(unpackTars(t, filepath.Join("testdata", "golden", "d8-default")), "modules")
 	want := map[string]oci.Digest{}
@@ -171,6 +175,7 @@ func TestDirectoryOfModules(t *testing.T) {
 // S7.6.1: what skopeo copied to oci:DIR/PATH:TAG is published to PATH:TAG, and
 // skopeo finds in our layouts what it understands, by its reference.
 func TestLayoutsOfSkopeo(t *testing.T) {
+	t.Parallel()
 	skopeo, err := exec.LookPath("skopeo")
 	if err != nil {
 		t.Skip("skopeo is not installed")
@@ -222,6 +227,7 @@ func sourceOf(t *testing.T) string {
 // Promise 3, for layouts: killed at some points, a pack leaves nothing that
 // looks finished, and runs again.
 func TestPackLayoutsKilled(t *testing.T) {
+	t.Parallel()
 	opts := edition.Default()
 	opts.LayerSize = 256 << 10
 	src, _ := source(t, opts)
@@ -253,6 +259,7 @@ func TestPackLayoutsKilled(t *testing.T) {
 
 // B1, B3, B6 for layouts: whatever happens to them, nothing is published.
 func TestDamagedLayouts(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	tree := t.TempDir()
 	run(t, fetched(t, src.Host, t.TempDir()), "ferry-pack", "--layouts", tree)

@@ -29,6 +29,7 @@ const plainHTTP = "scheme: HTTP"
 // the closed network. The tags there have the digests of the source; a module
 // without images_digests.json is among them (S9 row 41).
 func TestMirrorModules(t *testing.T) {
+	t.Parallel()
 	from, to := servers.DockerRegistryWithLogin(t), servers.DockerRegistryWithLogin(t)
 	made := fill(t, from, edition.Default(), wire.Options{PlainHTTP: true})
 	want, discovery := modulesOf(made)
@@ -76,6 +77,7 @@ func keys[V any](m map[string]V) func(yield func(string) bool) {
 
 // S8.1, S8.1.1: every spelling of the flags, dhctl's and d8's, and the variables.
 func TestMirrorModulesFlags(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Tiny())
 	want, discovery := modulesOf(made)
 	ms := moduleSource(t, src.Host, plainHTTP)
@@ -129,6 +131,7 @@ func TestMirrorModulesFlags(t *testing.T) {
 
 // S8.1.1: what is ambiguous or cannot take effect is refused before any work.
 func TestMirrorModulesRefusesFlags(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	ms := moduleSource(t, src.Host, plainHTTP)
 	for _, tc := range []struct {
@@ -168,6 +171,7 @@ func TestMirrorModulesRefusesFlags(t *testing.T) {
 
 // S8.3, S9 row 43: a filter by either name; what it does not name is not on disk.
 func TestMirrorModulesFilter(t *testing.T) {
+	t.Parallel()
 	opts := edition.Tiny()
 	opts.Modules = 2
 	src, _ := source(t, opts)
@@ -203,6 +207,7 @@ func TestMirrorModulesFilter(t *testing.T) {
 // S8.4: a pull that failed goes on, and what it left is published by no push; a
 // pull that was finished is not downloaded again.
 func TestMirrorModulesContinues(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Default())
 	want, discovery := modulesOf(made)
 	dir, ms := t.TempDir(), moduleSource(t, src.Host, plainHTTP)
@@ -246,6 +251,7 @@ func TestMirrorModulesContinues(t *testing.T) {
 // S8.4, S6.10: what an earlier pull brought is replaced when that is asked for,
 // and what is damaged there is fetched anew.
 func TestMirrorModulesAgain(t *testing.T) {
+	t.Parallel()
 	opts := edition.Tiny()
 	opts.Modules = 2
 	src, _ := source(t, opts)
@@ -305,6 +311,7 @@ func damage(t *testing.T, dir string) {
 
 // S8.4: a damaged layout is refused, and nothing is written to the registry.
 func TestMirrorModulesDamaged(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	ours, theirs, other := t.TempDir(), t.TempDir(), t.TempDir()
 	run(t, "", "ferry-mirror-modules", "-d", ours, "-m", moduleSource(t, src.Host, plainHTTP))
@@ -412,6 +419,7 @@ func dhctlIndex(t *testing.T, layout, repository string, tags map[string]oci.Des
 // S8.4, S8.5, S9 row 92: directories that dhctl wrote are published, and left as
 // they are. A module without a release layout does not hide the others.
 func TestMirrorModulesOfDhctl(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	want := dhctl(t, dir)
 	if err := os.RemoveAll(filepath.Join(dir, "virtualization", "release")); err != nil {
@@ -439,6 +447,7 @@ func TestMirrorModulesOfDhctl(t *testing.T) {
 
 // S8.6: what dhctl mirror wrote, one archive of all, is published like others.
 func TestBundleOfDhctlMirror(t *testing.T) {
+	t.Parallel()
 	disk := t.TempDir()
 	tags, _ := recorded(t, "d8-default")
 	archive, err := os.ReadFile(filepath.Join("testdata", "golden", "d8-default", "platform.tar"))
@@ -466,6 +475,7 @@ func TestBundleOfDhctlMirror(t *testing.T) {
 // S8.3: a ModuleSource without modules is a warning, and makes a whole directory
 // of nothing.
 func TestMirrorNoModules(t *testing.T) {
+	t.Parallel()
 	src := registrytest.Start(t, registrytest.New())
 	dir := t.TempDir()
 	r := try(t, "", "ferry-mirror-modules", "-d", dir, "-m", moduleSource(t, src.Host, plainHTTP))
@@ -485,6 +495,7 @@ func TestMirrorNoModules(t *testing.T) {
 // S8.1: however the script ends, the file with the password is gone, and no
 // stage runs on.
 func TestMirrorModulesTerminated(t *testing.T) {
+	t.Parallel()
 	for signal, code := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130, syscall.SIGHUP: 143} {
 		t.Run(signal.String(), func(t *testing.T) {
 			src := registrytest.Start(t, registrytest.New(registrytest.WithBasicAuth(servers.User, servers.Password)))

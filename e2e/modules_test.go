@@ -98,6 +98,7 @@ func fill(t *testing.T, host string, opts edition.Options, how wire.Options) *ed
 // S8.2, S8.3: the stages carry the modules of a ModuleSource, over TLS with its
 // certificate authority and with its login, which none of the documents holds.
 func TestModuleSourceChain(t *testing.T) {
+	t.Parallel()
 	host, ca, made := secureSource(t, edition.Default())
 	target := registrytest.Start(t, registrytest.New())
 	work := t.TempDir()
@@ -132,6 +133,7 @@ func TestModuleSourceChain(t *testing.T) {
 // S8.2: what a ModuleSource leaves out is not made up for: no other login or
 // certificate is tried for its registry.
 func TestModuleSourceRefusals(t *testing.T) {
+	t.Parallel()
 	host, ca, _ := secureSource(t, edition.Tiny())
 	certificate := "ca: |\n  " + strings.ReplaceAll(strings.TrimSpace(ca), "\n", "\n  ")
 	for _, tc := range []struct {
@@ -165,6 +167,7 @@ func TestModuleSourceRefusals(t *testing.T) {
 
 // S8.3: discover and select agree about a filter, and select about what it finds.
 func TestModulesFilterChain(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	catalog := func(filter string) string {
 		return run(t, "", "ferry-discover", "modules", moduleSource(t, src.Host, "scheme: HTTP"), "--modules-filter="+filter)

@@ -86,6 +86,7 @@ func share(t *testing.T, src *registrytest.Server, from, tag, to string, tags ..
 // and repositories share an image: discover leaves what it read where fetch finds
 // it, and nobody asks again what a tag stands for (S9 rows 98 and 99, S5.3.1, S5.3.8).
 func TestPullAsksForNothingTwice(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name    string
 		prepare func(t *testing.T, src *registrytest.Server)
@@ -122,6 +123,7 @@ func TestPullAsksForNothingTwice(t *testing.T) {
 // S9 row 98, S5.3.7: of a registry that wants tokens each stage asks for one a repository,
 // whatever number of requests it makes there.
 func TestPullAsksForFewTokens(t *testing.T) {
+	t.Parallel()
 	src := registrytest.Start(t, registrytest.New(registrytest.WithTokenAuth(registrytest.TokenAuth{User: "license-token", Password: "key"})))
 	c, err := wire.New(wire.Options{PlainHTTP: true, Credentials: map[string]wire.Credential{src.Host: {User: "license-token", Password: "key"}}})
 	if err != nil {
@@ -159,6 +161,7 @@ func TestPullAsksForFewTokens(t *testing.T) {
 // In one pipe with one store neither stage keeps it from the other, and nothing is
 // asked for twice; a second pull into it asks for no content at all.
 func TestPipeWithOneStore(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Default())
 	dir := t.TempDir()
 	pipe := `ferry-discover deckhouse --source "$SOURCE/deckhouse/ee" --insecure --store store | ferry-select | ferry-fetch --store store --insecure > inventory.json`
@@ -184,6 +187,7 @@ func TestPipeWithOneStore(t *testing.T) {
 
 // S5.3.8: a Catalog says the same with a store and without.
 func TestDiscoverWithStore(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Default())
 	plain := run(t, "", "ferry-discover", discoverArgs(src.Host)...)
 	store := t.TempDir()
@@ -201,6 +205,7 @@ func TestDiscoverWithStore(t *testing.T) {
 // was when its version was read, or the pull fails: it never announces a version
 // that the bundle does not hold.
 func TestChannelMovesAfterDiscover(t *testing.T) {
+	t.Parallel()
 	const releases = "deckhouse/ee/release-channel"
 	src, made := source(t, edition.Default())
 	selection := run(t, run(t, "", "ferry-discover", discoverArgs(src.Host)...), "ferry-select")
@@ -232,6 +237,7 @@ func TestChannelMovesAfterDiscover(t *testing.T) {
 
 // S5.2: that a locked image is gone excuses nothing, though it be optional.
 func TestLockedIsNeverAbsent(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Default())
 	const versions = "deckhouse/ee/packages/pkg-00/version"
 	selection := run(t, run(t, "", "ferry-discover", discoverArgs(src.Host)...), "ferry-select", "--no-packages", "--no-platform", "--no-modules")

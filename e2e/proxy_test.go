@@ -14,6 +14,7 @@ import (
 // A registry that lists no tags is mirrored like any other, when what is wanted
 // is named: the same versions come to the target (S4, S11.2.6, S9 row 75).
 func TestPullFromProxy(t *testing.T) {
+	t.Parallel()
 	opts := edition.Tiny()
 	opts.Minors, opts.Packages = 2, 1
 	src, _ := source(t, opts)
@@ -58,6 +59,7 @@ func TestPullFromProxy(t *testing.T) {
 // S4.1, S2.4.7, S9 row 75: what cannot be asked of a proxy is refused before any
 // request.
 func TestProxyRefusals(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	for _, flags := range [][]string{
 		nil,
@@ -78,6 +80,7 @@ func TestProxyRefusals(t *testing.T) {
 // The stages alone: what was asked for stands in the Catalog, and another policy
 // cannot be decided over it. Gaps and ranges are flags.
 func TestProxyStages(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	src.Inject(registrytest.Fault{Kind: registrytest.KindTags, Status: 404, Times: registrytest.Always})
 	policy := []string{"--proxy-registry", "--proxy_gap_patches=1", "--proxy-gap-minors", "0", "--include-platform", ">=1.0", "--no-modules", "--no-packages"}

@@ -61,6 +61,7 @@ func allOf(t *testing.T, dir string) []string {
 // and however often they are named; what stands at the target is what one
 // directory with all of them gives.
 func TestPushMerges(t *testing.T) {
+	t.Parallel()
 	want := pushedBy(t, d8Bundle)
 	first, second := t.TempDir(), t.TempDir()
 	var loose []string
@@ -113,6 +114,7 @@ func TestPushMerges(t *testing.T) {
 // write: a directory without archives, whatever else is named; an unfinished
 // bundle; one tag for two images, whose archives are named.
 func TestPushRefusesToMerge(t *testing.T) {
+	t.Parallel()
 	target := registrytest.Start(t, registrytest.New())
 	platform := filepath.Join(d8Bundle, "platform.tar")
 	unfinished := t.TempDir()
@@ -182,6 +184,7 @@ func rewritten(t *testing.T, from, to string, rename func(string) string) {
 // module in it, gives the same tags and the same discovery tag; its file's name
 // alone says which module it is. S7.5.2: with --modules-path-suffix too.
 func TestPushLegacyModule(t *testing.T) {
+	t.Parallel()
 	modern := filepath.Join(d8Bundle, "module-mod-00.tar")
 	dir := t.TempDir()
 	rewritten(t, modern, filepath.Join(dir, "module-mod-00.tar"), func(name string) string {
@@ -207,6 +210,7 @@ func TestPushLegacyModule(t *testing.T) {
 
 // S7.5.2, S7.7: where modules and their discovery tags land.
 func TestPushModulesPathSuffix(t *testing.T) {
+	t.Parallel()
 	for suffix, want := range map[string]string{"": "modules", "/modules": "modules", "/": "", "/my/mods": "my/mods"} {
 		base := strings.TrimSuffix("mirror/dkp/"+want, "/")
 		tags := pushedBy(t, filepath.Join(d8Bundle, "module-mod-00.tar"), "--modules-path-suffix", suffix)
@@ -223,6 +227,7 @@ func TestPushModulesPathSuffix(t *testing.T) {
 
 // S2.5: what else d8's flags of push mean here.
 func TestPushFlags(t *testing.T) {
+	t.Parallel()
 	security := filepath.Join(d8Bundle, "security.tar")
 	target := registrytest.Start(t, registrytest.New(registrytest.WithBasicAuth("user", "")))
 	work := filepath.Join(t.TempDir(), "work")

@@ -31,6 +31,7 @@ var absences = []struct {
 // it may lack, unless it is a definite "not found" the pull fails, with the
 // status of the cause, and the report names what is missing.
 func TestNothingOptionalIsSkippedSilently(t *testing.T) {
+	t.Parallel()
 	opts := edition.Default()
 	opts.Minors, opts.Components = 1, 2
 	src, _ := source(t, opts)

@@ -37,6 +37,7 @@ func described(t *testing.T, path string) []string {
 // S5.4.6, S6.8.1, S9 rows 29, 30 and 94: the releases of a bundle are described in it, before
 // anything large is downloaded, in order, and without those that are broken.
 func TestPullDescribesReleases(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Default())
 	disk := t.TempDir()
 	file := filepath.Join(disk, "deckhousereleases.yaml")
@@ -80,6 +81,7 @@ func TestPullDescribesReleases(t *testing.T) {
 // S6.8.4: a Catalog of another policy lacks files; each release without is named.
 // A Selection that is kept has its releases written all the same.
 func TestSelectReleases(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Default())
 	dir := t.TempDir()
 	file := filepath.Join(dir, "releases.yaml")

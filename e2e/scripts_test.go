@@ -22,6 +22,7 @@ import (
 //
 // S2.4.5.
 func TestPullFlags(t *testing.T) {
+	t.Parallel()
 	opts := edition.Tiny()
 	opts.Packages = 2
 	src, _ := source(t, opts)
@@ -60,6 +61,7 @@ func TestPullFlags(t *testing.T) {
 
 // What comes later, or cannot be, says so and exits with 64, before any work.
 func TestPullRefusesFlags(t *testing.T) {
+	t.Parallel()
 	for _, flags := range [][]string{
 		{"--include-plugin"}, {"--deckhouse-cli-tag"},
 		{"--gost-digest=perhaps"}, {"--dry-run=perhaps"}, {"--plan", "p.json", "--no-modules"},
@@ -80,6 +82,7 @@ func TestPullRefusesFlags(t *testing.T) {
 // S2.4: what cannot be carried out is refused before the first request, and
 // nothing is begun.
 func TestPullValidation(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	from := "--source=" + src.Host + "/deckhouse/ee"
 	dir := t.TempDir()
@@ -132,6 +135,7 @@ func TestPullValidation(t *testing.T) {
 // S2.4.8: a pull that failed in any stage, or while it packed, goes on without
 // --force: whatever it left in the directory is its own.
 func TestPullGoesOnFromEveryStage(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	flags := []string{"--source=" + src.Host + "/deckhouse/ee", "--insecure", "--retries=0"}
 	for name, breakIt := range map[string]func(disk string) func(){
@@ -175,6 +179,7 @@ func TestPullGoesOnFromEveryStage(t *testing.T) {
 // S2.4.8: what may stand in the bundle's directory without --force: what an
 // earlier run left, what the flags name, and what a fresh medium has.
 func TestPullIntoWhatIsThere(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	few := []string{"--source=" + src.Host + "/deckhouse/ee", "--insecure", "--no-platform", "--no-modules", "--no-security-db"}
 	for _, name := range []string{".tmp", "lost+found", "work", "work/documents"} {
@@ -207,6 +212,7 @@ func TestPullIntoWhatIsThere(t *testing.T) {
 //
 // S6.9.3, S7.9.
 func TestPullLeavesForeignFilesAlone(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk, precious := t.TempDir(), t.TempDir()
 	if err := os.Mkdir(filepath.Join(precious, "store"), 0o755); err != nil {
@@ -237,6 +243,7 @@ func TestPullLeavesForeignFilesAlone(t *testing.T) {
 //
 // S6.9.1, S6.9.2, S9 row 51.
 func TestPullContinues(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk := t.TempDir()
 	flags := []string{disk, "--source", src.Host + "/deckhouse/ee", "--insecure"}
@@ -254,6 +261,7 @@ func TestPullContinues(t *testing.T) {
 //
 // S9 row 50.
 func TestPushEditionSplit(t *testing.T) {
+	t.Parallel()
 	tags, discovery := recorded(t, "d8-default")
 	for _, name := range discovery {
 		tags[name] = oci.NewPlaceholder().Descriptor.Digest
@@ -299,6 +307,7 @@ func TestPushEditionSplit(t *testing.T) {
 // pushed there can be pulled from there, the installer included (S1.1.1), also
 // where the edition has no parent (S1.1.3, S9 row 91).
 func TestPullFromWhatWasPushed(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Tiny())
 	first := t.TempDir()
 	run(t, "", "ferry-pull", first, "--source", src.Host+"/deckhouse/ee", "--insecure")
@@ -319,6 +328,7 @@ func TestPullFromWhatWasPushed(t *testing.T) {
 //
 // S2.5, S7.1.2, S9 row 8.
 func TestPushExitStatus(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk := packed(t, src.Host)
 	denied := registrytest.Start(t, registrytest.New(registrytest.WithBasicAuth("user", "secret")))
@@ -359,6 +369,7 @@ func TestPushExitStatus(t *testing.T) {
 //
 // S5.6.13, S9 row 84.
 func TestPullTerminated(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 20, Stall: true, Times: registrytest.Always})
 	cmd := program(t, "ferry-pull", t.TempDir(), "--source", src.Host+"/deckhouse/ee", "--insecure")
@@ -386,6 +397,7 @@ func TestPullTerminated(t *testing.T) {
 // S7.5.3, S9 row 89: what a directory is called, and where it lies, means
 // nothing.
 func TestPushFromAnOddDirectory(t *testing.T) {
+	t.Parallel()
 	src, made := source(t, edition.Tiny())
 	target := registrytest.Start(t, registrytest.New())
 	dir := t.TempDir()

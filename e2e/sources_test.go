@@ -91,6 +91,7 @@ const ee = "deckhouse/ee"
 // channels. A build without its install image is carried without components; a
 // version without it is a failure that names it.
 func TestDevelopmentRegistry(t *testing.T) {
+	t.Parallel()
 	src := registrytest.Start(t, registrytest.New())
 	part := src.PutImage(ee, "", files(t, "part", "1"))
 	src.PutImage(ee, "pr123", files(t, "a", "1"))
@@ -114,6 +115,7 @@ func TestDevelopmentRegistry(t *testing.T) {
 
 // S11.2.2, S9 row 21: CSE has the channel lts alone.
 func TestLTSOnly(t *testing.T) {
+	t.Parallel()
 	src := registrytest.Start(t, registrytest.New())
 	cse := "deckhouse/cse"
 	for _, tag := range []string{"lts", "v1.67.3"} {
@@ -130,6 +132,7 @@ func TestLTSOnly(t *testing.T) {
 // S11.2.3, S9 row 17: a mirror of a pinned version is a source: five channels
 // lead to one version, and the root has just that.
 func TestPullFromAPinnedMirror(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	first := t.TempDir()
 	run(t, "", "ferry-pull", first, "--source", src.Host+"/"+ee, "--insecure", "--deckhouse-tag", "v1.68.0")
@@ -150,6 +153,7 @@ func TestPullFromAPinnedMirror(t *testing.T) {
 // S11.2.4, S1.2.2, S9 rows 10 and 31: CE has neither security databases nor
 // packages, and gets no empty archive for them.
 func TestCommunityEdition(t *testing.T) {
+	t.Parallel()
 	opts := edition.Tiny()
 	opts.NoSecurity = true
 	src, made := source(t, opts)
@@ -169,6 +173,7 @@ func TestCommunityEdition(t *testing.T) {
 // or not. What is wanted and refused fails, by name; left out, the rest is
 // carried.
 func TestLicenceDoesNotCoverAll(t *testing.T) {
+	t.Parallel()
 	for _, status := range []int{401, 403} {
 		src, made := source(t, edition.Tiny())
 		refuse := func(repository string) {
@@ -197,6 +202,7 @@ func TestLicenceDoesNotCoverAll(t *testing.T) {
 // S11.2.7, S9 rows 26 and 32: a port in the address, plain HTTP, and a
 // certificate that nobody signed; the flags reach every stage of a script.
 func TestSelfSignedRegistry(t *testing.T) {
+	t.Parallel()
 	plain, made := source(t, edition.Tiny())
 	tlsOf := func(reg *registrytest.Registry) (host, ca string) {
 		server := httptest.NewUnstartedServer(reg)
@@ -232,6 +238,7 @@ func TestSelfSignedRegistry(t *testing.T) {
 
 // S11.2.8, S3.6.1: a suspended channel stops a pull, unless it is overridden.
 func TestSuspendedChannels(t *testing.T) {
+	t.Parallel()
 	for _, suspended := range []string{"alpha", "lts"} {
 		src, _ := source(t, edition.Tiny())
 		src.PutImage(ee+"/release-channel", suspended, files(t, "version.json", `{"version":"v1.68.1","suspend":true}`))
@@ -247,6 +254,7 @@ func TestSuspendedChannels(t *testing.T) {
 // S11.2.9, S1.4.2, S1.6.1, S1.6.2, S1.6.3, S1.6.4, S9 rows 2 and 41: what version images of modules
 // look like, and one whose layer breaks off.
 func TestModuleShapes(t *testing.T) {
+	t.Parallel()
 	src := registrytest.Start(t, registrytest.New())
 	m := func(name string) string { return ee + "/modules/" + name }
 	module := func(name string, layers ...[]byte) {
@@ -278,6 +286,7 @@ func TestModuleShapes(t *testing.T) {
 
 // S11.2.10, S1.5.1, S1.5.2, S1.5.3, S1.5.4, S1.10.1: what install images look like.
 func TestInstallShapes(t *testing.T) {
+	t.Parallel()
 	const tagsFile, digestsFile = "deckhouse/candi/images_tags.json", "deckhouse/candi/images_digests.json"
 	src := registrytest.Start(t, registrytest.New())
 	byDigest := src.PutImage(ee, "", files(t, "by", "digest"))
@@ -323,6 +332,7 @@ func TestInstallShapes(t *testing.T) {
 
 // S11.2.11, S1.10.4: a catalogue of more than a thousand names, page by page.
 func TestLongCatalogue(t *testing.T) {
+	t.Parallel()
 	src := registrytest.Start(t, registrytest.New(registrytest.WithPageSize(1000)))
 	image := src.PutImage(ee+"/modules", "mod-0000", files(t, "x", "1"))
 	body := src.Content(image.Digest)
@@ -344,6 +354,7 @@ func TestLongCatalogue(t *testing.T) {
 // S11.2.12, S5.8, S9 row 70: a pinned package among more than twelve versions.
 // The pin owns its tags, whatever package-versions knows of them.
 func TestPinnedPackage(t *testing.T) {
+	t.Parallel()
 	src := registrytest.Start(t, registrytest.New())
 	const p = ee + "/packages/p"
 	src.PutImage(ee+"/packages", "p", files(t, "x", "1"))
@@ -369,6 +380,7 @@ func TestPinnedPackage(t *testing.T) {
 
 // S1.9.1: the databases keep the types of their configs and layers, byte by byte.
 func TestDatabasesStayWhatTheyAre(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	got := mirrored(t, src.Host+"/"+ee)
 	types := map[string]bool{}

@@ -14,6 +14,7 @@ import (
 // S9 row 87: a blob that rots in the store is noticed when it is packed, named,
 // and fetched anew on demand.
 func TestDamagedStore(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	store, disk := t.TempDir(), t.TempDir()
 	selection := run(t, run(t, "", "ferry-discover", discoverArgs(src.Host)...), "ferry-select")
@@ -51,6 +52,7 @@ func TestDamagedStore(t *testing.T) {
 
 // A store serves many runs, and is cut back to one of them on demand.
 func TestPruneStore(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	store := t.TempDir()
 	catalog := run(t, "", "ferry-discover", discoverArgs(src.Host)...)
@@ -65,6 +67,7 @@ func TestPruneStore(t *testing.T) {
 
 // --keep: the same input is not worked on again, another one is.
 func TestKeep(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	dir := t.TempDir()
 	r := shell(t, dir, `
@@ -91,6 +94,7 @@ func TestKeep(t *testing.T) {
 // A kept Inventory is that of one bundle: another one with the same file names,
 // as d8's are each month, is read anew.
 func TestUnpackKeepsOneBundle(t *testing.T) {
+	t.Parallel()
 	golden := filepath.Join("testdata", "golden")
 	keep := filepath.Join(t.TempDir(), "inventory.json")
 	first := run(t, "", "ferry-unpack", filepath.Join(golden, "d8-default"), "--keep", keep)
@@ -111,6 +115,7 @@ func TestUnpackKeepsOneBundle(t *testing.T) {
 
 // A directory without bundle.json is not finished, whatever was kept elsewhere.
 func TestPackFinishesAKeptBundle(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	inventory, disk := fetched(t, src.Host, t.TempDir()), t.TempDir()
 	keep := filepath.Join(t.TempDir(), "bundle.json")

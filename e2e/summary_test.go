@@ -105,6 +105,7 @@ func documentOf[S any, P contract.SpecOf[S]](t *testing.T, dir, name string) *co
 // S5.12.1, S5.12.3, S5.12.5, S9 row 93: a dry run is the pull's own list, with the pull's own
 // reader; what it says of archives and of the network is what the pull does.
 func TestDryRunTellsWhatThePullDoes(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Default())
 	disk, documents := t.TempDir(), t.TempDir()
 	planned := pullRows(t, 0, src, disk, "--dry-run", "--documents", documents, "-c", "1")
@@ -157,6 +158,7 @@ func TestDryRunTellsWhatThePullDoes(t *testing.T) {
 // S5.12.2, S9 rows 52 and 93: a dry run leaves the cache, which the pull uses, and
 // nothing else; documents where they are asked for.
 func TestDryRunLeavesTheCacheAlone(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk, documents, temporary := t.TempDir(), t.TempDir(), t.TempDir()
 	dry := func(flags ...string) {
@@ -185,6 +187,7 @@ func TestDryRunLeavesTheCacheAlone(t *testing.T) {
 // S5.12.4: a dry run ends as the pull would end. What could not be packed is told
 // before anything is downloaded.
 func TestDryRunRefusesWhatThePullRefuses(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	other := packed(t, src.Host)
 	foreign := t.TempDir()
@@ -225,6 +228,7 @@ func TestDryRunRefusesWhatThePullRefuses(t *testing.T) {
 // S2.7.1, S2.7.2, S2.7.3, S2.7.5, S2.7.6: of a pull, against what is known of the edition; S1.1.5: the edition in
 // upper case.
 func TestPullSummary(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Default())
 	disk := t.TempDir()
 	rows := pullRows(t, 0, src, disk, "--no-installer")
@@ -257,6 +261,7 @@ func TestPullSummary(t *testing.T) {
 
 // S2.7.3, S2.7.7: what the source has not, and flags that change what a component is.
 func TestPullSummaryOfOddSources(t *testing.T) {
+	t.Parallel()
 	opts := edition.Tiny()
 	opts.NoSecurity = true
 	src, _ := source(t, opts)
@@ -277,6 +282,7 @@ func TestPullSummaryOfOddSources(t *testing.T) {
 // S2.7.4: modules from elsewhere are told in a block of their own, in yellow,
 // where at least one is pulled.
 func TestPullSummaryOfModulesElsewhere(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	flags := []string{"--source", src.Host + "/deckhouse", "--insecure", "--no-platform", "--no-packages", "--no-security-db", "--no-installer"}
 	cmd := program(t, "ferry-pull", append(flags, t.TempDir(), "--modules-path-suffix", "ee/modules")...)
@@ -294,6 +300,7 @@ func TestPullSummaryOfModulesElsewhere(t *testing.T) {
 // S2.1.5, S2.7.8: one frame at the end of a pull that fails or is interrupted, of
 // the stage that failed, with what is known by then.
 func TestFailedPullSummary(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name  string
 		fault registrytest.Fault
@@ -323,6 +330,7 @@ func TestFailedPullSummary(t *testing.T) {
 
 // S2.1.5: an interrupted pull sums up too.
 func TestInterruptedPullSummary(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	src.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 20, Stall: true, Times: registrytest.Always})
 	cmd := program(t, "ferry-pull", t.TempDir(), "--source", src.Host+"/deckhouse/ee", "--insecure", "--progress", "none")
@@ -346,6 +354,7 @@ func TestInterruptedPullSummary(t *testing.T) {
 // and of one that d8 made, whose archives alone tell; exactly one frame whoever
 // fails, and none where the command line is refused (S2.1.5).
 func TestPushSummary(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk := t.TempDir()
 	run(t, "", "ferry-pull", disk, "--source", src.Host+"/deckhouse/ee", "--insecure", "--no-security-db")
@@ -402,6 +411,7 @@ func TestPushSummary(t *testing.T) {
 
 // A receipt is the same after a second push, its overview too.
 func TestReceiptHasTheOverview(t *testing.T) {
+	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk := packed(t, src.Host)
 	target := registrytest.Start(t, registrytest.New())

@@ -13,6 +13,7 @@ import (
 // S6.11, S9 row 96: an update carries what the source has gained, is refused
 // where the target lacks what it leaves out, and completes it where it does not.
 func TestUpdate(t *testing.T) {
+	t.Parallel()
 	opts := edition.Default()
 	opts.Minors = 3
 	src, _ := source(t, opts)
