@@ -51,6 +51,12 @@ func TestNothingOptionalIsSkippedSilently(t *testing.T) {
 	fetch := append([]string{"ferry-fetch", "-i", file("selection.json", selection), "--plan"}, impatient...)
 
 	const root = "deckhouse/ee/"
+	signed, signature := "", ""
+	for tag := range tags {
+		if repository, name, _ := strings.Cut(tag, ":"); strings.HasSuffix(name, ".sig") && tag > signed+":"+signature {
+			signed, signature = repository, name
+		}
+	}
 	for _, tc := range []struct {
 		item       string
 		kind       registrytest.Kind
@@ -74,6 +80,10 @@ func TestNothingOptionalIsSkippedSilently(t *testing.T) {
 		{"attestation by tag", registrytest.KindManifest, root + "modules/mod-01", "v1.2.0.att", fetch},
 		{"extra image", registrytest.KindManifest, root + "modules/mod-00/extra/extra-0", "5", fetch},
 		{"attestation of an extra image", registrytest.KindManifest, root + "modules/mod-00", "5.att", fetch},
+		{"d8 itself", registrytest.KindManifest, "deckhouse/deckhouse-cli", "v0.10.0", fetch},
+		{"contract of a plugin", registrytest.KindManifest, "deckhouse/deckhouse-cli/plugins/mgr", "v1.0.0", discover},
+		{"signature", registrytest.KindManifest, signed, signature, fetch},
+		{"referrers", registrytest.KindReferrers, signed, "sha256:" + strings.TrimSuffix(strings.TrimPrefix(signature, "sha256-"), ".sig"), fetch},
 		{"listed version of a package", registrytest.KindManifest, root + "packages/pkg-00/version", "v1.1.0", fetch},
 	} {
 		for _, absence := range absences {
