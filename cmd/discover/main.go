@@ -26,13 +26,13 @@ import (
 
 type flags struct {
 	Deckhouse struct {
-		Store string `placeholder:"DIR" help:"Keep in DIR, the content store of ferry-fetch, what is read of images: then fetch does not download it again, nor does the next discover."`
+		storeFlag
 		policy.Deckhouse
 		connect.SourceFlags
 	} `cmd:"" help:"Look at an edition of the Deckhouse Kubernetes Platform."`
 	Modules struct {
-		ModuleSource    string `arg:"" name:"module-source" help:"The ModuleSource in YAML, as it is given to a cluster; - is stdin."`
-		Store           string `placeholder:"DIR" help:"Keep in DIR, the content store of ferry-fetch, what is read of images: then fetch does not download it again, nor does the next discover."`
+		ModuleSource string `arg:"" name:"module-source" help:"The ModuleSource in YAML, as it is given to a cluster; - is stdin."`
+		storeFlag
 		ModulesFilter   string `placeholder:"NAME:TAG[;NAME:TAG]" help:"Look only at these modules; ferry-select needs the same filter."`
 		WriteConnection string `placeholder:"FILE" help:"Write how the registry is reached to FILE, which its owner alone can read, for --connection of ferry-fetch. It holds the password: remove it."`
 		connect.Flags
@@ -41,6 +41,11 @@ type flags struct {
 		List string `arg:"" optional:"" default:"-" help:"The list of images; - is stdin, the default."`
 		connect.SourceFlags
 	} `cmd:"" help:"Read a list of images: a line HOST/PATH:TAG, HOST/PATH@sha256:HEX or HOST/PATH@CONSTRAINT each, optionally with TARGET/PATH[:TAG] behind it, and # comments."`
+}
+
+// storeFlag is for what reads images.
+type storeFlag struct {
+	Store string `placeholder:"DIR" help:"Keep in DIR, the content store of ferry-fetch, what is read of images: then fetch does not download it again, nor does the next discover."`
 }
 
 const description = `
@@ -101,7 +106,7 @@ func (f *flags) deckhouse(ctx context.Context, s *stage.Session) error {
 				return contract.CatalogSpec{}, err
 			}
 			defer client.Close()
-			return discover(ctx, s, client, p, f.Deckhouse.Store, f.Deckhouse.Parallel)
+			return discover(ctx, s, client, p, f.Deckhouse.storeFlag, f.Deckhouse.Flags)
 		},
 	})
 }
@@ -145,24 +150,24 @@ func (f *flags) modules(ctx context.Context, s *stage.Session) error {
 				return contract.CatalogSpec{}, err
 			}
 			defer client.Close()
-			return discover(ctx, s, client, p, f.Modules.Store, f.Modules.Parallel)
+			return discover(ctx, s, client, p, f.Modules.storeFlag, f.Modules.Flags)
 		},
 	})
 }
 
 // discover looks at the source, through the store where there is one. The store
 // is free again before the Catalog is out: in a pipe, fetch waits for that.
-func discover(ctx context.Context, s *stage.Session, source registry.Source, p deckhouse.Policy, dir string, parallel int) (contract.CatalogSpec, error) {
+func discover(ctx context.Context, s *stage.Session, source registry.Source, p deckhouse.Policy, through storeFlag, connection connect.Flags) (contract.CatalogSpec, error) {
 	s.Progress.Phase("discovering")
-	opts := discovery.Options{Parallel: parallel, Log: s.Log}
-	if dir == "" {
+	opts := discovery.Options{Parallel: connection.Parallel, Log: s.Log}
+	if through.Store == "" {
 		return discovery.Discover(ctx, source, p, opts)
 	}
-	st, err := content.OpenStore(ctx, s, dir)
+	st, err := content.OpenStore(ctx, s, through.Store)
 	if err != nil {
 		return contract.CatalogSpec{}, err
 	}
-	spec, err := discovery.Discover(ctx, transfer.NewStoredSource(source, st, transfer.DefaultRetry, s.Log), p, opts)
+	spec, err := discovery.Discover(ctx, transfer.NewStoredSource(source, st, connection.Retry(), s.Log), p, opts)
 	if closeErr := st.Close(); err == nil {
 		err = closeErr // what is not durable is not there
 	}

@@ -64,22 +64,19 @@ func DistributionIn(t testing.TB) (host, root string) {
 func Olareg(t testing.TB, dir string) string {
 	t.Helper()
 	yes := true
-	registry := olareg.New(config.Config{Storage: config.ConfigStorage{StoreType: config.StoreDir, RootDir: dir, ReadOnly: &yes}})
-	server := httptest.NewServer(registry)
-	t.Cleanup(func() {
-		server.Close()
-		if err := registry.Close(); err != nil {
-			t.Errorf("olareg: %v", err)
-		}
-	})
-	return hostOf(server.URL)
+	return startOlareg(t, config.ConfigStorage{StoreType: config.StoreDir, RootDir: dir, ReadOnly: &yes})
 }
 
 // OlaregEmpty starts an olareg with nothing in it, which has the referrers API, and
 // returns its host:port. It keeps its content in memory.
 func OlaregEmpty(t testing.TB) string {
 	t.Helper()
-	registry := olareg.New(config.Config{Storage: config.ConfigStorage{StoreType: config.StoreMem}})
+	return startOlareg(t, config.ConfigStorage{StoreType: config.StoreMem})
+}
+
+func startOlareg(t testing.TB, storage config.ConfigStorage) string {
+	t.Helper()
+	registry := olareg.New(config.Config{Storage: storage})
 	server := httptest.NewServer(registry)
 	t.Cleanup(func() {
 		server.Close()

@@ -149,6 +149,21 @@ func (r *receiver) manifest(ctx context.Context, repo oci.Repository, digest oci
 	return desc, body, ingest(ctx, r.store, desc, bytes.NewReader(body))
 }
 
+// parse is manifest, read. The media type is the one that the manifest says
+// itself, for the store does not know what the registry said.
+func (r *receiver) parse(ctx context.Context, repo oci.Repository, digest oci.Digest) (oci.Descriptor, []byte, *oci.Manifest, error) {
+	desc, body, err := r.manifest(ctx, repo, digest)
+	if err != nil {
+		return oci.Descriptor{}, nil, nil, err
+	}
+	m, err := oci.ParseManifest(desc.MediaType, body)
+	if err != nil {
+		return oci.Descriptor{}, nil, nil, fault.New(fault.Protocol, repo.WithDigest(digest).String(), err)
+	}
+	desc.MediaType = m.MediaType
+	return desc, body, m, nil
+}
+
 // ingest puts bytes that are on this machine into a store.
 func ingest(ctx context.Context, to store.Ingester, desc oci.Descriptor, body io.Reader) error {
 	in, err := to.Ingest(ctx, desc)

@@ -227,7 +227,7 @@ func (k *closing) load(ctx context.Context, repo oci.Repository, digest oci.Dige
 	return k.loaded.get(loadKey{repo, digest}, func() (*oci.Manifest, error) {
 		p, err := k.parsed.get(digest, func() (p parsedManifest, err error) {
 			err = k.crew.slot(func() error {
-				p, err = k.parse(ctx, repo, digest)
+				p.desc, _, p.Manifest, err = k.parse(ctx, repo, digest)
 				return err
 			})
 			return p, err
@@ -237,18 +237,6 @@ func (k *closing) load(ctx context.Context, repo oci.Repository, digest oci.Dige
 		}
 		return p.Manifest, k.note(repo, p.desc, p.Manifest)
 	})
-}
-
-func (k *closing) parse(ctx context.Context, repo oci.Repository, digest oci.Digest) (parsedManifest, error) {
-	desc, body, err := k.manifest(ctx, repo, digest)
-	if err != nil {
-		return parsedManifest{}, err
-	}
-	m, err := oci.ParseManifest(desc.MediaType, body)
-	if err != nil {
-		return parsedManifest{}, fault.New(fault.Protocol, repo.WithDigest(digest).String(), err)
-	}
-	return parsedManifest{desc, m}, nil
 }
 
 // require makes sure that everything below a carried manifest is known.

@@ -62,7 +62,7 @@ func (s *StoredSource) Manifest(ctx context.Context, ref oci.Reference) (oci.Des
 	}
 	var body []byte
 	desc, err := s.manifests.get(digest, func() (desc oci.Descriptor, err error) {
-		desc, body, err = s.parsed(ctx, ref.Repository, digest)
+		desc, body, _, err = s.parse(ctx, ref.Repository, digest)
 		return desc, err
 	})
 	switch {
@@ -74,21 +74,6 @@ func (s *StoredSource) Manifest(ctx context.Context, ref oci.Reference) (oci.Des
 		body, err = s.reread(ctx, digest)
 	}
 	return desc, body, err
-}
-
-// parsed returns a manifest, with the media type that it says itself where the
-// store does not know what the registry said.
-func (s *StoredSource) parsed(ctx context.Context, repo oci.Repository, digest oci.Digest) (oci.Descriptor, []byte, error) {
-	desc, body, err := s.manifest(ctx, repo, digest)
-	if err != nil {
-		return oci.Descriptor{}, nil, err
-	}
-	m, err := oci.ParseManifest(desc.MediaType, body)
-	if err != nil {
-		return oci.Descriptor{}, nil, fault.New(fault.Protocol, repo.WithDigest(digest).String(), err)
-	}
-	desc.MediaType = m.MediaType
-	return desc, body, nil
 }
 
 // reread returns a manifest that has been brought into the store. It is not to be

@@ -153,10 +153,27 @@ func (c *crew) wait(parent context.Context) error {
 	return errors.Join(c.failures...)
 }
 
+// slots has a zero E for each key, made when it is first asked for.
+type slots[K comparable, E any] struct {
+	mu      sync.Mutex
+	entries map[K]*E
+}
+
+func (s *slots[K, E]) at(key K) *E {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries == nil {
+		s.entries = map[K]*E{}
+	}
+	if s.entries[key] == nil {
+		s.entries[key] = new(E)
+	}
+	return s.entries[key]
+}
+
 // memo computes a value once per key, however many ask at the same time.
 type memo[K comparable, V any] struct {
-	mu      sync.Mutex
-	entries map[K]*memoEntry[V]
+	slots slots[K, memoEntry[V]]
 }
 
 type memoEntry[V any] struct {
@@ -166,16 +183,7 @@ type memoEntry[V any] struct {
 }
 
 func (m *memo[K, V]) get(key K, compute func() (V, error)) (V, error) {
-	m.mu.Lock()
-	if m.entries == nil {
-		m.entries = map[K]*memoEntry[V]{}
-	}
-	e, ok := m.entries[key]
-	if !ok {
-		e = &memoEntry[V]{}
-		m.entries[key] = e
-	}
-	m.mu.Unlock()
+	e := m.slots.at(key)
 	e.once.Do(func() { e.value, e.err = compute() })
 	return e.value, e.err
 }
@@ -183,8 +191,7 @@ func (m *memo[K, V]) get(key K, compute func() (V, error)) (V, error) {
 // settled computes a value once per key that succeeds. Who asks at the same time
 // waits; after a failure the next one tries, perhaps in another place.
 type settled[K comparable, V any] struct {
-	mu      sync.Mutex
-	entries map[K]*settledEntry[V]
+	slots slots[K, settledEntry[V]]
 }
 
 type settledEntry[V any] struct {
@@ -194,16 +201,7 @@ type settledEntry[V any] struct {
 }
 
 func (s *settled[K, V]) get(key K, compute func() (V, error)) (V, error) {
-	s.mu.Lock()
-	if s.entries == nil {
-		s.entries = map[K]*settledEntry[V]{}
-	}
-	e, ok := s.entries[key]
-	if !ok {
-		e = &settledEntry[V]{}
-		s.entries[key] = e
-	}
-	s.mu.Unlock()
+	e := s.slots.at(key)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.done {
