@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/tar"
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"fmt"
@@ -28,6 +29,7 @@ type archivePlan struct {
 // plannedEntry is a file of the tar.
 type plannedEntry struct {
 	name   string
+	offset int64 // of the content, in the archive
 	size   int64
 	digest oci.Digest
 	data   []byte // nil: the content is the store's
@@ -105,11 +107,13 @@ func (p *archivePlan) addBlob(layout string, d oci.Digest, size int64) {
 func (p *archivePlan) complete(chunkSize int64) {
 	slices.SortFunc(p.entries, func(a, b plannedEntry) int { return cmp.Compare(walkKey(a.name), walkKey(b.name)) })
 	sum := sha256.New()
-	for _, e := range p.entries {
+	for i := range p.entries {
+		e := &p.entries[i]
 		fmt.Fprintf(sum, "%s %d %s\n", e.name, e.size, e.digest)
-		p.size += e.tarSize()
+		e.offset = p.size + e.frontSize()
+		p.size = e.end()
 	}
-	p.size += 2 * blockSize
+	p.size += trailerSize
 	p.madeFrom = oci.DigestFromSum(sum.Sum(nil))
 	p.files = splitFiles(p.name, p.size, chunkSize)
 }
@@ -122,20 +126,32 @@ const (
 	nameLimit = 100
 )
 
-// tarSize is what the entry takes in the tar: headers, content and padding.
-func (e plannedEntry) tarSize() int64 {
-	size := blockSize + padded(e.size)
-	if len(e.name) > nameLimit {
-		size += blockSize + padded(int64(len(e.name))+1)
+// trailerSize is that of the two blocks of zeros that end an archive.
+const trailerSize = 2 * blockSize
+
+// frontSize is what stands before the content: the header, and one more with the
+// name where that is long.
+func (e plannedEntry) frontSize() int64 {
+	if len(e.name) <= nameLimit {
+		return blockSize
 	}
-	return size
+	return 2*blockSize + padded(int64(len(e.name))+1)
 }
+
+// end is where the entry and its padding end in the archive.
+func (e plannedEntry) end() int64 { return e.offset + padded(e.size) }
 
 func padded(size int64) int64 { return (size + blockSize - 1) / blockSize * blockSize }
 
-// header is d8's: GNU, no owner, no time (S6.3).
-func (e plannedEntry) header() *tar.Header {
-	return &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: e.size, Mode: 0o777, Format: tar.FormatGNU}
+// front is what stands before the content. It is d8's: GNU, no owner, no time
+// (S6.3).
+func (e plannedEntry) front() ([]byte, error) {
+	var text bytes.Buffer
+	header := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Size: e.size, Mode: 0o777, Format: tar.FormatGNU}
+	if err := tar.NewWriter(&text).WriteHeader(header); err != nil {
+		return nil, fmt.Errorf("header of %s: %w", e.name, err)
+	}
+	return text.Bytes(), nil
 }
 
 // splitFiles names the files of an archive of size bytes: one, or chunks of

@@ -1,10 +1,8 @@
 package bundle
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -130,22 +128,39 @@ func (w *writer) writeOrKeep(ctx context.Context, p *archivePlan) (contract.Arch
 func (w *writer) write(ctx context.Context, p *archivePlan) (contract.ArchiveFiles, error) {
 	out := newSplitter(w.dir, p, w.gost)
 	defer out.Close()
-	archive := tar.NewWriter(out)
 	buf := make([]byte, min(copySize, p.size))
 	for _, e := range p.entries {
-		if err := archive.WriteHeader(e.header()); err != nil {
-			return contract.ArchiveFiles{}, fmt.Errorf("header of %s: %w", e.name, err)
-		}
-		if err := w.writeContent(ctx, archive, e, buf); err != nil {
+		if err := w.writeEntry(ctx, out, e, buf); err != nil {
 			return contract.ArchiveFiles{}, err
 		}
-		w.progress.AddBytes(e.tarSize() - e.size)
 	}
-	if err := archive.Close(); err != nil {
+	if _, err := out.Write(zeros[:trailerSize]); err != nil {
 		return contract.ArchiveFiles{}, err
 	}
-	w.progress.AddBytes(2 * blockSize)
+	w.progress.AddBytes(trailerSize)
 	return out.Finish()
+}
+
+// zeros fill blocks up, and end archives.
+var zeros [trailerSize]byte
+
+func (w *writer) writeEntry(ctx context.Context, out *splitter, e plannedEntry, buf []byte) error {
+	front, err := e.front()
+	if err != nil {
+		return err
+	}
+	if _, err := out.Write(front); err != nil {
+		return err
+	}
+	if err := w.writeContent(ctx, out, e, buf); err != nil {
+		return err
+	}
+	padding := padded(e.size) - e.size
+	if _, err := out.Write(zeros[:padding]); err != nil {
+		return err
+	}
+	w.progress.AddBytes(int64(len(front)) + padding)
+	return nil
 }
 
 func (w *writer) writeContent(ctx context.Context, archive io.Writer, e plannedEntry, buf []byte) error {
