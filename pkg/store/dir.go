@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"ferry/pkg/durable"
 	"ferry/pkg/fault"
@@ -34,36 +33,14 @@ const (
 	indexJSON  = `{"schemaVersion":2,"mediaType":"` + oci.MediaTypeIndex + `","manifests":[]}`
 )
 
-// A group of commits is made durable together when it has this many blobs
-// (each keeps a file open) or bytes.
-const (
-	defaultGroupBlobs = 64
-	defaultGroupBytes = 256 << 20
-)
-
-// bufferSize (bytes) is large, for one system call costs as much as hashing a
-// few KiB.
-const bufferSize = 512 << 10
-
 // Dir is a store in a directory. It is safe for concurrent use; other
 // processes are kept out by a lock.
 type Dir struct {
-	path       string
-	mode       Lock
-	lock       *os.File // nil for a reader of a medium that nobody can write
-	onWait     func(holder string)
-	groupBlobs int
-	groupBytes int64
-	buffers    sync.Pool     // of *[]byte, bufferSize long
-	flushing   chan struct{} // holds one token while a group is made durable
-
-	mu         sync.Mutex
-	active     map[oci.Digest]chan struct{} // ingests, each closed when it ends
-	pending    map[oci.Digest]bool          // committed, but not to be seen yet
-	queue      []queued                     // the next group
-	queueBytes int64
-	err        error // of the first group that failed; stays
-	closed     bool
+	*Intake
+	path   string
+	mode   Lock
+	lock   *os.File // nil for a reader of a medium that nobody can write
+	onWait func(holder string)
 }
 
 var _ Ingester = (*Dir)(nil)
@@ -87,16 +64,8 @@ func GroupLimit(blobs int, bytes int64) Option {
 // image may be skipped for that, and a missing store has all images missing.)
 // Kinds: fault.Damaged, Usage, Local, Cancelled.
 func OpenDir(ctx context.Context, dir string, mode Lock, opts ...Option) (*Dir, error) {
-	d := &Dir{
-		path:       dir,
-		mode:       mode,
-		groupBlobs: defaultGroupBlobs,
-		groupBytes: defaultGroupBytes,
-		buffers:    sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }},
-		flushing:   make(chan struct{}, 1),
-		active:     map[oci.Digest]chan struct{}{},
-		pending:    map[oci.Digest]bool{},
-	}
+	d := &Dir{path: dir, mode: mode}
+	d.Intake = NewIntake(dir, files{d})
 	for _, opt := range opts {
 		opt(d)
 	}
@@ -179,64 +148,19 @@ func notFound(dg oci.Digest, cause string) error {
 	return fault.Newf(fault.NotFound, string(dg), "%s", cause)
 }
 
-// Stat implements Reader.
-func (d *Dir) Stat(dg oci.Digest) (int64, error) {
-	// A digest becomes part of a path.
-	if !dg.Valid() {
-		return 0, notFound(dg, "is not a sha256 digest")
+// Ingest implements Ingester.
+func (d *Dir) Ingest(ctx context.Context, desc oci.Descriptor) (Ingest, error) {
+	if err := d.writable(); err != nil {
+		return nil, err // before waiting for anybody
 	}
-	d.mu.Lock()
-	pending := d.pending[dg]
-	d.mu.Unlock()
-	if pending {
-		return 0, notFound(dg, "is not durable yet")
-	}
-	info, err := os.Lstat(d.blobPath(dg))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return 0, notFound(dg, "is not in the store "+d.path)
-	case err != nil:
-		return 0, durable.Fault(d.blobPath(dg), err)
-	case !info.Mode().IsRegular():
-		// A link could lead out of the store, a pipe block for ever.
-		return 0, notFound(dg, "is not a regular file in the store "+d.path)
-	}
-	return info.Size(), nil
+	return d.Intake.Ingest(ctx, desc)
 }
-
-// Open implements Reader.
-func (d *Dir) Open(dg oci.Digest) (Blob, error) {
-	if _, err := d.Stat(dg); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(d.blobPath(dg), os.O_RDONLY|openNoFollow, 0)
-	if err != nil {
-		return nil, durable.Fault(d.blobPath(dg), err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, durable.Fault(d.blobPath(dg), err)
-	}
-	return &fileBlob{f: f, size: info.Size()}, nil
-}
-
-// Sync implements Ingester. The first failure stays: after a failed sync the
-// kernel forgets what it could not write, so a later success proves nothing.
-func (d *Dir) Sync(ctx context.Context) error { return d.flush(ctx) }
 
 // Close makes what was committed durable, as Sync does, and frees the lock.
 // Ingests must be closed before. It is safe to call twice.
 func (d *Dir) Close() error {
-	d.mu.Lock()
-	closed := d.closed
-	d.closed = true
-	d.mu.Unlock()
-	if closed {
-		return nil
-	}
 	defer d.release()
-	return d.flush(context.Background())
+	return d.Intake.Close()
 }
 
 // FreeBytes tells how many bytes this user can still write to the store's file

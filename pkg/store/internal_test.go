@@ -39,7 +39,7 @@ func TestFailedSyncStays(t *testing.T) {
 	}
 	defer d.Close()
 	lost, kept := commit(t, d, "lost"), commit(t, d, "kept")
-	d.queue[0].file.Close() // syncing it fails now
+	d.queue[0].Place.(*filePlace).f.Close() // syncing it fails now
 	first := d.Sync(t.Context())
 	if fault.KindOf(first) != fault.Local {
 		t.Fatalf("Sync is %v, want local disk", first)

@@ -126,4 +126,5 @@ func (d *Dir) release() {
 		_ = d.lock.Truncate(0)
 	}
 	d.lock.Close()
+	d.lock = nil
 }
