@@ -26,7 +26,7 @@ type flags struct {
 	Verify bool   `help:"Hash everything that the store has before believing it, and fetch anew what is damaged and needed."`
 	Since  string `placeholder:"FILE" help:"Make an update: leave out what stands at the target already, by FILE, the bundle.json of an earlier bundle or the Receipt of a publish. ferry-publish refuses the update where that is not so."`
 	Prune  bool   `xor:"plan" help:"When all is fetched, remove from the store what this run did not need."`
-	planFlags
+	bundleFlags
 	connect.SourceFlags
 }
 
@@ -39,6 +39,10 @@ Reads a Selection, follows what its images name, and downloads every distinct bl
 With --plan, --summary tells besides how large every archive will be, what is in the store already, and the disk that both sides need.
 
 A Plan is locked by digest: fetching it later brings exactly that, or fails.
+
+    ferry-fetch -i selection.json --store /var/ferry --bundle /media/disk | ferry-pack /media/disk
+
+With --bundle each byte is written once: straight to its place in the archives, whose sums are computed meanwhile. The store keeps only what was read to find images, and what it has from earlier runs is copied. Without --bundle the store is a cache for the next run. Archives that are not finished are called NAME.ferry-partial; the same command goes on with them, also when other images are wanted then.
 
     ferry-fetch -i selection.json --store /var/ferry --since january/bundle.json | ferry-pack february
 
@@ -98,8 +102,11 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if err := f.verify(ctx, s, st); err != nil {
 		return err
 	}
-	if f.Plan {
+	switch {
+	case f.Plan:
 		return f.producePlan(ctx, s, j, inputs)
+	case f.Bundle != "":
+		return f.produceArchives(ctx, s, j, inputs)
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.InventorySpec]{
 		Inputs: inputs,
@@ -110,7 +117,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 			return content.CheckStore(doc, path, st)
 		},
 		Make: func(ctx context.Context) (contract.InventorySpec, error) {
-			contents, err := f.fetch(ctx, s, j)
+			contents, err := f.fetch(ctx, s, j, f.download(j))
 			return contract.InventorySpec{Store: contract.StoreLocation{Type: contract.StoreDir, Path: path}, Contents: contents}, err
 		},
 	})
@@ -236,9 +243,19 @@ func (f *flags) contents(ctx context.Context, s *stage.Session, j *job, source r
 	return contents, nil
 }
 
-// fetch returns the contents of the job; unless a Plan is all that is wanted, they
-// are in the store then.
-func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job) (contract.Contents, error) {
+// download brings all of the contents to where they belong.
+type download func(context.Context, transfer.Downloader, *contract.Contents) (transfer.Downloaded, error)
+
+// download fills the store.
+func (f *flags) download(j *job) download {
+	return func(ctx context.Context, d transfer.Downloader, contents *contract.Contents) (transfer.Downloaded, error) {
+		d.Store, d.Room = j.store, j.store.Room
+		return d.Download(ctx, contents)
+	}
+}
+
+// fetch returns the contents of the job, and has them downloaded unless get is nil.
+func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job, get download) (contract.Contents, error) {
 	client, err := f.Client(s, j.host)
 	if err != nil {
 		return contract.Contents{}, err
@@ -252,15 +269,13 @@ func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job) (contract.C
 		contents.LeaveOut(j.standing)
 		s.Log.Info(fmt.Sprintf("the update has %d images; %d stand at the target already", len(contents.Images), len(contents.Assumed)))
 	}
-	if f.Plan {
+	if get == nil {
 		return contents, nil
 	}
-	downloader := transfer.Downloader{
-		Source: client, Store: j.store, Parallel: f.Parallel, Retry: f.Retry(),
-		Log: s.Log, Progress: s.Progress, Room: j.store.Room,
-	}
 	s.Summary.Overview = contents.Overview
-	figures, err := downloader.Download(ctx, &contents)
+	figures, err := get(ctx, transfer.Downloader{
+		Source: client, Parallel: f.Parallel, Retry: f.Retry(), Log: s.Log, Progress: s.Progress,
+	}, &contents)
 	s.Summary.Facts = append(s.Summary.Facts, transferFact(figures.Blobs, figures.Bytes, figures.MissingBytes))
 	s.Count("bytes", figures.Bytes)
 	s.Count("bytesMissing", figures.MissingBytes)

@@ -12,14 +12,6 @@ import (
 	"ferry/pkg/summary"
 )
 
-// planFlags say what the Plan is for, so that what could not be packed is told
-// before the download (S5.12).
-type planFlags struct {
-	Bundle    string           `placeholder:"DIR" help:"Check that ferry-pack could write the Plan into DIR." group:"With --plan"`
-	ChunkSize bundle.ChunkSize `placeholder:"SIZE" help:"Plan archives in chunks, as ferry-pack --chunk-size." group:"With --plan"`
-	Force     bool             `help:"Check as ferry-pack --force does." group:"With --plan"`
-}
-
 func (f *flags) producePlan(ctx context.Context, s *stage.Session, j *job, inputs []contract.Input) error {
 	s.Summary.Title, s.Summary.Outcome = "Plan", summary.Planned
 	if f.Bundle != "" {
@@ -34,7 +26,7 @@ func (f *flags) producePlan(ctx context.Context, s *stage.Session, j *job, input
 			return err
 		},
 		Make: func(ctx context.Context) (contract.PlanSpec, error) {
-			contents, err := f.fetch(ctx, s, j)
+			contents, err := f.fetch(ctx, s, j, nil)
 			if err != nil {
 				return contract.PlanSpec{}, err
 			}
@@ -52,7 +44,7 @@ func (f *flags) producePlan(ctx context.Context, s *stage.Session, j *job, input
 }
 
 func (f *flags) preview(contents *contract.Contents) ([]contract.ArchiveFiles, error) {
-	return bundle.Preview(f.Bundle, contents, bundle.Options{ChunkSize: int64(f.ChunkSize), Force: f.Force})
+	return bundle.Preview(f.Bundle, contents, f.options())
 }
 
 func sizes(files []contract.ArchiveFiles) []contract.ArchiveSize {
@@ -80,8 +72,8 @@ func (f *flags) figures(plan *contract.PlanSpec, files []contract.ArchiveFiles, 
 	facts := []summary.Fact{
 		transferFact(int64(len(parts)), total, missing),
 		{Label: "Largest blob", Text: progress.Size(largest) + f.againstChunks(largest)},
-		{Label: "This side", Text: fmt.Sprintf("store %s and bundle %s: %s while it runs; then the bundle alone, unless the store is kept",
-			progress.Size(total), progress.Size(packed), progress.Size(total+packed))},
+		{Label: "This side", Text: fmt.Sprintf("bundle %s, and a little for what is read to find images; %s where all is kept in a store too",
+			progress.Size(packed), progress.Size(total+packed))},
 		{Label: "Closed side", Text: fmt.Sprintf("bundle %s, read in place; registry %s", progress.Size(packed), progress.Size(total))},
 	}
 	if free, known := st.Room(); known && free < missing {

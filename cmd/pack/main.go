@@ -12,6 +12,7 @@ import (
 	"ferry/cmd/internal/content"
 	"ferry/pkg/bundle"
 	"ferry/pkg/contract"
+	"ferry/pkg/fault"
 	"ferry/pkg/stage"
 	"ferry/pkg/summary"
 )
@@ -31,6 +32,8 @@ Reads an Inventory and writes its images into DIR: one archive for the platform,
 The document bundle.json is written last, into DIR and to stdout: a directory without it is not finished, and the same command finishes it. It travels with the archives.
 
     ferry-pack -i inventory.json /media/disk --chunk-size 4GiB
+
+Archives that ferry-fetch --bundle has filled in DIR are not written again: what is left is bundle.json.
 
 With --layouts DIR is a directory that other tools read too (skopeo, crane): DIR/modules/console is the OCI image layout of the repository modules/console. A blob that several repositories have is stored once, under several names (hard links), where the file system can; else it is copied. The document is then an Inventory, which ferry-publish reads; bundle.json is written too, and ferry-unpack verifies the directory by it.
 
@@ -129,7 +132,11 @@ func (f *flags) write(
 	}
 	defer from.Close()
 	s.Progress.Phase("packing")
-	archives, err := bundle.Write(ctx, f.Dir, &inventory.Contents, from, f.options(s))
+	opts := f.options(s)
+	if opts.Proven, err = f.proven(inventory); err != nil {
+		return contract.BundleSpec{}, err
+	}
+	archives, err := bundle.Write(ctx, f.Dir, &inventory.Contents, from, opts)
 	if err != nil {
 		return contract.BundleSpec{}, err
 	}
@@ -141,6 +148,19 @@ func (f *flags) write(
 	s.Log.Info(fmt.Sprintf("wrote %d archives with %d images, %d bytes", len(archives), len(inventory.Contents.Images), size))
 	spec := contract.BundleSpec{Archives: archives, Contents: inventory.Contents}
 	return spec, f.finish(s, spec, inputs)
+}
+
+// proven are the archives of an Inventory that lie in the directory already, as
+// ferry-fetch --bundle leaves them.
+func (f *flags) proven(inventory *contract.InventorySpec) ([]contract.ArchiveFiles, error) {
+	dir, err := filepath.Abs(f.Dir)
+	if err != nil {
+		return nil, fault.New(fault.Usage, f.Dir, err)
+	}
+	if at := inventory.Store; at.Type == contract.StoreArchives && at.Path == dir {
+		return at.Archives, nil
+	}
+	return nil, nil
 }
 
 // finish writes bundle.json.

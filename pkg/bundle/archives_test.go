@@ -75,7 +75,7 @@ func TestOpenReadsAcrossChunks(t *testing.T) {
 			})
 		}
 		wait.Wait()
-		if n := len(archives.opened[0].open); n > archives.opened[0].limit {
+		if n := len(archives.opened[0].files); n > archives.opened[0].limit {
 			t.Errorf("%d files are kept open, at most %d should be", n, archives.opened[0].limit)
 		}
 		archives.Close()

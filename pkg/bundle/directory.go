@@ -313,6 +313,16 @@ func (j *journal) finished(
 	return got, same, nil
 }
 
+// knows reports whether an earlier run has finished the planned archive as exactly
+// these files.
+func (j *journal) knows(p *archivePlan, archive contract.ArchiveFiles) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	known := j.records[p.name]
+	return known.MadeFrom == p.madeFrom && known.Archive.Digest == archive.Digest &&
+		p.sameFiles(archive) && slices.EqualFunc(known.Archive.Files, archive.Files, sameContent)
+}
+
 // sameContent leaves the GOST sum out: the digest says it all.
 func sameContent(a, b contract.File) bool {
 	return a.Name == b.Name && a.Size == b.Size && a.Digest == b.Digest

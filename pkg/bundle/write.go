@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -29,6 +30,10 @@ type Options struct {
 	Force bool
 	// Parallel is how many archives are written at a time; 0 means 2.
 	Parallel int
+	// Proven are archives that lie in the directory already and were hashed
+	// there, as a Draft does: where they are what Write would make, they are
+	// kept and not read again.
+	Proven []contract.ArchiveFiles
 	// Progress is told about the bytes of the archives; it may be nil.
 	Progress Progress
 }
@@ -58,7 +63,11 @@ func Write(ctx context.Context, dir string, contents *contract.Contents, content
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{dir: dir, content: content, gost: opts.Gost, journal: journal, progress: audible(opts.Progress)}
+	// What a Draft left here the content has too, or nobody needs.
+	if err := abandon(dir, nil, func(progressOf) error { return nil }); err != nil {
+		return nil, err
+	}
+	w := &writer{dir: dir, content: content, gost: opts.Gost, proven: opts.Proven, journal: journal, progress: audible(opts.Progress)}
 	return w.writeAll(ctx, plans, opts.Parallel)
 }
 
@@ -80,6 +89,7 @@ type writer struct {
 	dir      string
 	content  store.Reader
 	gost     bool
+	proven   []contract.ArchiveFiles
 	journal  *journal
 	progress Progress
 	total    atomic.Int64 // bytes to write, and to read again
@@ -110,7 +120,10 @@ func (w *writer) writeAll(ctx context.Context, plans []*archivePlan, parallel in
 func (w *writer) addTotal(bytes int64) { w.progress.SetTotal(w.total.Add(bytes), 0) }
 
 func (w *writer) writeOrKeep(ctx context.Context, p *archivePlan) (contract.ArchiveFiles, error) {
-	archive, finished, err := w.journal.finished(ctx, p, w.gost, w.progress, w.addTotal)
+	archive, finished, err := w.keepProven(p)
+	if err == nil && !finished {
+		archive, finished, err = w.journal.finished(ctx, p, w.gost, w.progress, w.addTotal)
+	}
 	if err == nil && !finished {
 		archive, err = w.write(ctx, p)
 	}
@@ -122,6 +135,35 @@ func (w *writer) writeOrKeep(ctx context.Context, p *archivePlan) (contract.Arch
 		return archive, err
 	}
 	return archive, w.journal.set(p.name, record{MadeFrom: p.madeFrom, Archive: archive})
+}
+
+// keepProven returns the archive if it was proven to be the planned one, by its
+// journal's word, and its files have not changed their sizes since.
+func (w *writer) keepProven(p *archivePlan) (contract.ArchiveFiles, bool, error) {
+	i := slices.IndexFunc(w.proven, func(a contract.ArchiveFiles) bool { return a.Name == p.name })
+	if i < 0 || !w.journal.knows(p, w.proven[i]) {
+		return contract.ArchiveFiles{}, false, nil
+	}
+	archive := w.proven[i]
+	archive.Files = slices.Clone(archive.Files)
+	for i := range archive.Files {
+		f := &archive.Files[i]
+		if w.gost && f.Gost == "" {
+			return archive, false, nil
+		}
+		if !w.gost {
+			f.Gost = ""
+		}
+		info, err := statRegular(w.dir, f.Name)
+		if err != nil && !errors.Is(err, fault.Damaged) {
+			return archive, false, err
+		}
+		if err != nil || info.Size() != f.Size {
+			return archive, false, nil
+		}
+	}
+	w.progress.AddBytes(p.size)
+	return archive, true, nil
 }
 
 // write writes one archive.

@@ -165,7 +165,7 @@ func (d *Dir) Close() error {
 
 // FreeBytes tells how many bytes this user can still write to the store's file
 // system; known is false where the system does not tell.
-func (d *Dir) FreeBytes() (free int64, known bool) { return freeBytes(d.path) }
+func (d *Dir) FreeBytes() (free int64, known bool) { return durable.Free(d.path) }
 
 func (d *Dir) writable() error {
 	if d.mode == Exclusive {

@@ -24,6 +24,13 @@ type Downloader struct {
 	Retry    Retry
 	Log      *slog.Logger
 	Progress progress.Tracker
+	// Near, when not nil, has content on this machine: what it has is not
+	// downloaded but copied.
+	Near store.Reader
+	// Arrange, when not nil, sorts what has to come into the order in which it
+	// should; without it the largest come first, so that the last minutes are
+	// not one worker on one big layer.
+	Arrange func([]contract.Part)
 	// Room, when not nil, tells the space for the missing content: what
 	// is free, and what half-received blobs take already. A download that
 	// cannot end is not begun (B13).
@@ -33,13 +40,13 @@ type Downloader struct {
 // Downloaded are figures of a download.
 type Downloaded struct {
 	Blobs, Bytes               int64 // of the contents, each distinct one once
-	MissingBlobs, MissingBytes int64 // what the store did not have
+	MissingBlobs, MissingBytes int64 // what had to be downloaded
 }
 
 // Download makes the store hold everything that c lists, durably. What has
 // arrived stays when it fails; the next call continues there.
 func (d *Downloader) Download(ctx context.Context, c *contract.Contents) (Downloaded, error) {
-	missing, figures, err := d.missing(c)
+	missing, bytes, figures, err := d.missing(c)
 	if err != nil {
 		return figures, err
 	}
@@ -47,13 +54,13 @@ func (d *Downloader) Download(ctx context.Context, c *contract.Contents) (Downlo
 		return figures, err
 	}
 	d.Progress.Phase("downloading")
-	d.Progress.SetTotal(figures.MissingBytes, int64(len(c.Images)))
+	d.Progress.SetTotal(bytes, int64(len(c.Images)))
 	done := d.imageCounter(c, missing)
 	r := &receiver{source: d.Source, store: d.Store, retry: d.Retry, log: d.Log, progress: d.Progress}
 	crew := newCrew(ctx, d.Parallel)
 	for _, p := range missing {
 		crew.run(p.Repository+"@"+string(p.Digest), func(ctx context.Context) error {
-			if err := r.part(ctx, p); err != nil {
+			if err := d.bring(ctx, r, p); err != nil {
 				return err
 			}
 			done(p.Digest)
@@ -68,6 +75,22 @@ func (d *Downloader) Download(ctx context.Context, c *contract.Contents) (Downlo
 		return figures, err
 	}
 	return figures, d.Store.Sync(ctx)
+}
+
+// bring receives one part, from this machine where it has it.
+func (d *Downloader) bring(ctx context.Context, r *receiver, p contract.Part) error {
+	if d.near(p.Descriptor) {
+		return copyBlob(ctx, p.Descriptor, d.Near, d.Store, d.Progress)
+	}
+	return r.part(ctx, p)
+}
+
+func (d *Downloader) near(desc oci.Descriptor) bool {
+	if d.Near == nil {
+		return false
+	}
+	size, err := d.Near.Stat(desc.Digest)
+	return err == nil && size == desc.Size
 }
 
 func (r *receiver) part(ctx context.Context, p contract.Part) error {
@@ -88,27 +111,32 @@ func (r *receiver) part(ctx context.Context, p contract.Part) error {
 	return r.blob(ctx, repo, p.Descriptor)
 }
 
-// missing lists what the store lacks, the largest first, so that the last
-// minutes are not one worker on one big layer.
-func (d *Downloader) missing(c *contract.Contents) ([]contract.Part, Downloaded, error) {
-	var figures Downloaded
-	var missing []contract.Part
+// missing lists what the store lacks, in the order in which it should come, with
+// its size in bytes.
+func (d *Downloader) missing(c *contract.Contents) (missing []contract.Part, bytes int64, figures Downloaded, err error) {
 	r := &receiver{store: d.Store}
 	for _, p := range c.Parts() {
 		figures.Blobs++
 		figures.Bytes += p.Size
 		ok, err := r.has(p.Descriptor)
 		if err != nil {
-			return nil, figures, err
+			return nil, 0, figures, err
 		}
-		if !ok {
+		if ok {
+			continue
+		}
+		missing = append(missing, p)
+		bytes += p.Size
+		if !d.near(p.Descriptor) {
 			figures.MissingBlobs++
 			figures.MissingBytes += p.Size
-			missing = append(missing, p)
 		}
 	}
 	slices.SortStableFunc(missing, func(a, b contract.Part) int { return cmp.Compare(b.Size, a.Size) })
-	return missing, figures, nil
+	if d.Arrange != nil {
+		d.Arrange(missing)
+	}
+	return missing, bytes, figures, nil
 }
 
 func (d *Downloader) checkSpace(need int64) error {

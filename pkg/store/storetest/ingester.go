@@ -18,6 +18,13 @@ import (
 // is called again for the same dir to see what a store that was closed kept.
 // The suite closes a store that is an io.Closer.
 func Ingester(t *testing.T, open func(t *testing.T, dir string) store.Ingester) {
+	PlannedIngester(t, open)
+	t.Run("held more than the size", func(t *testing.T) { heldTooMuch(t, newBench(t, open)) })
+}
+
+// PlannedIngester runs the suite of a store that takes only blobs that it has been
+// told of beforehand, by digest and size: open must tell it of Ingested.
+func PlannedIngester(t *testing.T, open func(t *testing.T, dir string) store.Ingester) {
 	for _, tc := range []struct {
 		name string
 		test func(*testing.T, *bench)
@@ -36,7 +43,6 @@ func Ingester(t *testing.T, open func(t *testing.T, dir string) store.Ingester) 
 		{"body too short", bodyTooShort},
 		{"wrong digest", wrongDigest},
 		{"peer reports wrong digest", peerReportsWrongDigest},
-		{"held more than the size", heldTooMuch},
 		{"impossible descriptor", impossibleDescriptor},
 		{"commit twice", commitTwice},
 		{"a present blob needs no body", presentBlob},
@@ -46,13 +52,36 @@ func Ingester(t *testing.T, open func(t *testing.T, dir string) store.Ingester) 
 		{"after Close", afterClose},
 		{"many at once", manyAtOnce},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			b := &bench{t: t, dir: t.TempDir(), opener: open}
-			b.reopen()
-			t.Cleanup(b.close)
-			tc.test(t, b)
-		})
+		t.Run(tc.name, func(t *testing.T) { tc.test(t, newBench(t, open)) })
 	}
+}
+
+// Ingested is the content that the suite of Ingester gives to a store.
+func Ingested() [][]byte {
+	contents := [][]byte{Content(100_000)[1:], Content(100_000)[40_000:]}
+	for _, size := range []int{0, 1, 10, 1000, 5000, 70_000, 100_000, 1 << 20, 2 << 20} {
+		contents = append(contents, Content(size))
+	}
+	for _, content := range Blobs() {
+		contents = append(contents, content)
+	}
+	return append(contents, crowd()...)
+}
+
+// crowd is what several goroutines ingest at once.
+func crowd() [][]byte {
+	var contents [][]byte
+	for i := range 50 {
+		contents = append(contents, Content(1000+i*997))
+	}
+	return contents
+}
+
+func newBench(t *testing.T, open func(t *testing.T, dir string) store.Ingester) *bench {
+	b := &bench{t: t, dir: t.TempDir(), opener: open}
+	b.reopen()
+	t.Cleanup(b.close)
+	return b
 }
 
 // bench holds the store under test.
@@ -514,10 +543,7 @@ func afterClose(t *testing.T, b *bench) {
 // manyAtOnce has several goroutines ingest the same blobs, each sometimes
 // syncing, as the layers that images share are.
 func manyAtOnce(t *testing.T, b *bench) {
-	var contents [][]byte
-	for i := range 50 {
-		contents = append(contents, Content(1000+i*997))
-	}
+	contents := crowd()
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {

@@ -1,0 +1,407 @@
+package bundle
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/durable"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/store"
+)
+
+// Draft is the archives of some contents while they are filled in place: it knows
+// where in its archives each blob belongs, and is a store.Ingester that receives
+// it there, so that no byte is written twice. Blobs may come in any order. What a
+// run has received stays when it fails, and the next one with the same contents
+// goes on there, in the middle of a blob too. The archives are those of [Write],
+// byte for byte.
+//
+// While it is filled, an archive's files are called NAME.partial, and a log beside
+// them says what has been received. The sums of an archive follow behind what has
+// arrived.
+type Draft struct {
+	*store.Intake
+	dir      string
+	gost     bool
+	journal  *journal
+	opened   *handles        // of all files, so that they are not too many
+	archives []*draftArchive // sorted by name
+	spots    map[oci.Digest][]spot
+
+	stop      context.CancelFunc
+	following *errgroup.Group
+	close     sync.Once
+	unlock    func() error
+
+	mu       sync.Mutex
+	received map[oci.Digest]bool
+	held     map[oci.Digest]int64 // bytes of blobs that are not whole
+	uneven   map[oci.Digest]bool  // held in the first spot, perhaps not in others
+	failure  error                // of a sum: nothing more is of use
+}
+
+// spot is a place of a blob in an archive.
+type spot struct {
+	archive *draftArchive
+	entry   int
+}
+
+func (s spot) planned() plannedEntry { return s.archive.plan.entries[s.entry] }
+
+// OpenDraft begins, or goes on with, the archives of valid, normalized contents in
+// dir. What earlier runs received for archives that have to be laid out otherwise
+// now is moved into rescue, as far as these contents need it; a caller that brings
+// the content of rescue into the Draft loses nothing. The caller calls Close, and
+// Finish before when all is there.
+//
+// Kinds: as [Write], and fault.Local where the archives find no room.
+func OpenDraft(ctx context.Context, dir string, contents *contract.Contents, rescue store.Ingester, opts Options) (*Draft, error) {
+	plans, err := planArchives(contents, opts.ChunkSize)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &Draft{
+		dir: dir, gost: opts.Gost, opened: newWriters(dir), unlock: unlock, stop: func() {}, following: &errgroup.Group{},
+		spots: map[oci.Digest][]spot{}, received: map[oci.Digest]bool{},
+		held: map[oci.Digest]int64{}, uneven: map[oci.Digest]bool{},
+	}
+	d.Intake = store.NewIntake(dir, draftPlaces{d})
+	if err := d.open(ctx, plans, rescue, opts); err != nil {
+		d.Close()
+		return nil, err
+	}
+	d.follow(ctx, audible(opts.Progress))
+	return d, nil
+}
+
+func (d *Draft) open(ctx context.Context, plans []*archivePlan, rescue store.Ingester, opts Options) (err error) {
+	if d.journal, err = prepare(d.dir, plans, opts.Force); err != nil {
+		return err
+	}
+	for _, p := range plans {
+		a, err := d.find(ctx, p, audible(opts.Progress))
+		if err != nil {
+			return err
+		}
+		d.archives = append(d.archives, a)
+		for i, e := range p.entries {
+			if e.data == nil {
+				d.spots[e.digest] = append(d.spots[e.digest], spot{a, i})
+			}
+		}
+	}
+	if err := d.clear(ctx, rescue); err != nil {
+		return err
+	}
+	if err := d.layOut(); err != nil {
+		return err
+	}
+	d.recall()
+	return d.spread(ctx)
+}
+
+// follow has the sums of all archives follow behind what arrives, a few at a time.
+func (d *Draft) follow(ctx context.Context, progress Progress) {
+	ctx, d.stop = context.WithCancel(ctx)
+	var total int64
+	buffers := make(chan []byte, runtime.GOMAXPROCS(0))
+	for range cap(buffers) {
+		buffers <- make([]byte, copySize)
+	}
+	for _, a := range d.archives {
+		if a.finished {
+			continue
+		}
+		total += a.plan.size
+		d.following.Go(func() error {
+			err := a.follow(ctx, d.gost, buffers, progress)
+			if errors.Is(err, errRotten) {
+				err = errors.Join(d.forget(a.rotten), err)
+			}
+			d.fail(err)
+			return err
+		})
+	}
+	progress.SetTotal(total, 0)
+}
+
+// fail makes the Draft take nothing more in: without that sum it cannot end.
+func (d *Draft) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.failure == nil {
+		d.failure = err
+	}
+}
+
+// find looks for what an earlier run left of an archive.
+func (d *Draft) find(ctx context.Context, p *archivePlan, progress Progress) (*draftArchive, error) {
+	a := newDraftArchive(d.opened, p)
+	finished, ok, err := d.journal.finished(ctx, p, d.gost, progress, func(int64) {})
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		a.finished, a.result = true, finished
+		a.files, err = newParts(d.opened, p.files)
+		return a, err
+	}
+	said, ok, err := readLog(a.logPath())
+	if err != nil || !ok || !said.equal(layoutFor(p)) {
+		return a, err
+	}
+	files, err := newParts(d.opened, d.named(p.files))
+	switch {
+	case fault.KindOf(err) == fault.Damaged: // gone: it is laid out anew
+		return a, nil
+	case err != nil:
+		return nil, err
+	case !files.sized(p.files):
+		return a, nil
+	}
+	a.files, a.said = files, said
+	return a, nil
+}
+
+// named gives files the names that they have now: a run that was killed while it
+// named them has named some.
+func (d *Draft) named(files []contract.File) []contract.File {
+	named := slices.Clone(files)
+	for i, f := range files {
+		if _, err := os.Lstat(filepath.Join(d.dir, partialName(f.Name))); err == nil {
+			named[i].Name = partialName(f.Name)
+		}
+	}
+	return named
+}
+
+// clear removes what earlier runs left that is of no use in its place. What these
+// contents need of it goes to rescue before.
+func (d *Draft) clear(ctx context.Context, rescue store.Ingester) error {
+	kept := map[string]bool{}
+	for _, a := range d.archives {
+		if a.said.MadeFrom.Valid() {
+			kept[a.plan.name] = true
+		}
+	}
+	return abandon(d.dir, kept, func(said progressOf) error {
+		if rescue == nil {
+			return nil
+		}
+		return d.salvage(ctx, said, rescue)
+	})
+}
+
+// salvage moves the blobs that an abandoned draft has, and these contents need,
+// into rescue. What is damaged is left: it is received again.
+func (d *Draft) salvage(ctx context.Context, said progressOf, rescue store.Ingester) error {
+	opened := newHandles(d.dir)
+	defer opened.Close()
+	files, err := newParts(opened, partial(said.Files))
+	if fault.KindOf(err) == fault.Damaged {
+		return nil // gone
+	}
+	if err != nil {
+		return err
+	}
+	for digest, at := range said.received {
+		spots := d.spots[digest]
+		if len(spots) == 0 || spots[0].planned().size != at.size || at.offset > files.size-at.size {
+			continue
+		}
+		desc := oci.Descriptor{Digest: digest, Size: at.size}
+		if err := ingestFrom(ctx, rescue, desc, rangeOf(files, at.offset, at.size)); err != nil && fault.KindOf(err) != fault.Protocol {
+			return err
+		}
+	}
+	return rescue.Sync(ctx)
+}
+
+// layOut makes the archives that are not there yet: everything but the blobs.
+func (d *Draft) layOut() error {
+	var fresh []*draftArchive
+	var need int64
+	for _, a := range d.archives {
+		if a.files == nil {
+			fresh = append(fresh, a)
+			need += a.plan.size
+		}
+	}
+	if free, known := durable.Free(d.dir); known && free < need {
+		return fault.Newf(fault.Local, d.dir, "the archives have %d bytes, but only %d are free", need, free).Because(fault.DiskFull).
+			Hint("free some space, or choose another disk for the bundle; what was received is kept")
+	}
+	for _, a := range fresh {
+		if err := a.layOut(); err != nil {
+			return err
+		}
+	}
+	for _, a := range d.archives {
+		if err := a.goOn(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recall takes over what earlier runs received.
+func (d *Draft) recall() {
+	for digest, spots := range d.spots {
+		open := openSpots(spots)
+		if len(open) == 0 {
+			d.received[digest] = true
+			continue
+		}
+		first := open[0]
+		if n := first.archive.said.held[digest]; n > 0 {
+			d.held[digest], d.uneven[digest] = n, len(open) > 1
+		}
+	}
+	for _, a := range d.archives {
+		if !a.finished {
+			a.begin()
+		}
+	}
+}
+
+// openSpots are those that are still to be filled, in archives that an earlier run
+// has neither finished nor received them in.
+func openSpots(spots []spot) []spot {
+	return slices.DeleteFunc(slices.Clone(spots), spot.filled)
+}
+
+// filled reports whether an earlier run has filled the spot.
+func (s spot) filled() bool {
+	if s.archive.finished {
+		return true
+	}
+	_, ok := s.archive.said.received[s.planned().digest]
+	return ok
+}
+
+// spread copies blobs that an earlier run received in one archive, and another
+// archive needs now, on this disk.
+func (d *Draft) spread(ctx context.Context) error {
+	for digest, spots := range d.spots {
+		i := slices.IndexFunc(spots, spot.filled)
+		if i < 0 || d.received[digest] {
+			continue
+		}
+		from, e := spots[i].archive.files, spots[i].planned()
+		err := ingestFrom(ctx, d.Intake, oci.Descriptor{Digest: digest, Size: e.size}, rangeOf(from, e.offset, e.size))
+		if fault.KindOf(err) == fault.Protocol { // damaged there: it is received again
+			err = d.forget(digest)
+			d.unlearn(digest)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return d.Sync(ctx)
+}
+
+// Finish gives the archives their names when everything has been received, and
+// returns their files, sorted by name. The directory is no finished bundle until
+// [Finish]. Kinds: fault.Damaged where something is missing, fault.Transient where
+// what an earlier run received turns out to be damaged, which the next one
+// receives again, Local, Cancelled.
+func (d *Draft) Finish(ctx context.Context) ([]contract.ArchiveFiles, error) {
+	if err := d.Sync(ctx); err != nil {
+		return nil, err
+	}
+	for digest := range d.spots {
+		if !d.has(digest) {
+			return nil, fault.Newf(fault.Damaged, string(digest), "the archives lack it")
+		}
+	}
+	if err := d.following.Wait(); err != nil {
+		return nil, err
+	}
+	list := make([]contract.ArchiveFiles, len(d.archives))
+	for i, a := range d.archives {
+		if err := d.finish(a); err != nil {
+			return nil, err
+		}
+		list[i] = a.result
+	}
+	return list, nil
+}
+
+// finish names the files of an archive. The journal comes last: what it calls
+// finished is whole.
+func (d *Draft) finish(a *draftArchive) error {
+	if err := a.name(); err != nil {
+		return err
+	}
+	if err := putGostSums(d.dir, a.result); err != nil {
+		return err
+	}
+	if err := d.journal.set(a.plan.name, record{MadeFrom: a.plan.madeFrom, Archive: a.result}); err != nil {
+		return err
+	}
+	a.finished = true
+	return a.dropLog()
+}
+
+// Close keeps what there is for the next run. It is safe to call twice.
+func (d *Draft) Close() (err error) {
+	d.close.Do(func() {
+		err = d.Intake.Close()
+		d.stop()
+		_ = d.following.Wait() // Finish tells
+		for _, a := range d.archives {
+			if a.log != nil {
+				a.log.Close()
+			}
+		}
+		err = errors.Join(err, d.opened.Close(), d.unlock())
+	})
+	return err
+}
+
+// arrangeWindow is how far, in bytes of an archive, blobs may come out of their
+// order: its sum cannot follow behind what is missing.
+const arrangeWindow = 256 << 20
+
+// Arrange sorts parts of the contents into the order in which they should come:
+// archive by archive, the largest first, so that sums follow close behind; and in
+// each stretch of an archive the largest blob first, so that many connections end
+// at the same time.
+func (d *Draft) Arrange(parts []contract.Part) {
+	archives := slices.SortedStableFunc(slices.Values(d.archives), func(a, b *draftArchive) int {
+		return cmp.Compare(b.plan.size, a.plan.size)
+	})
+	turn := map[*draftArchive]int64{}
+	passed := int64(0)
+	for _, a := range archives {
+		turn[a] = passed
+		passed += a.plan.size/arrangeWindow + 1
+	}
+	window := make(map[oci.Digest]int64, len(parts))
+	for _, p := range parts {
+		if spots := d.spots[p.Digest]; len(spots) > 0 {
+			first := slices.MinFunc(spots, func(a, b spot) int { return cmp.Compare(turn[a.archive], turn[b.archive]) })
+			window[p.Digest] = turn[first.archive] + first.planned().offset/arrangeWindow
+		}
+	}
+	slices.SortStableFunc(parts, func(a, b contract.Part) int {
+		return cmp.Or(cmp.Compare(window[a.Digest], window[b.Digest]), cmp.Compare(b.Size, a.Size))
+	})
+}

@@ -1,0 +1,322 @@
+package bundle
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/durable"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+)
+
+// partialSuffix is that of an archive's files while they are filled. It names us,
+// for what others call so is not ours to remove. logSuffix is that of the log.
+const (
+	partialSuffix = ".ferry-partial"
+	logSuffix     = tarSuffix + partialSuffix + ".log"
+)
+
+func partialName(name string) string { return name + partialSuffix }
+
+// partial gives files the names that they have while they are filled.
+func partial(files []contract.File) []contract.File {
+	named := slices.Clone(files)
+	for i := range named {
+		named[i].Name = partialName(named[i].Name)
+	}
+	return named
+}
+
+// draftArchive is one archive of a Draft.
+type draftArchive struct {
+	opened *handles
+	plan   *archivePlan
+	// finished says that an earlier run finished it, and that it is result.
+	finished bool
+	result   contract.ArchiveFiles
+	files    *parts // nil until the archive is laid out
+	log      *draftLog
+	said     progressOf // what earlier runs left
+	rotten   oci.Digest // the blob behind errRotten
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	arrived []bool // by entry
+	front   int    // the first entry that has not arrived
+}
+
+func newDraftArchive(opened *handles, p *archivePlan) *draftArchive {
+	a := &draftArchive{opened: opened, plan: p, arrived: make([]bool, len(p.entries))}
+	a.changed = sync.NewCond(&a.mu)
+	return a
+}
+
+func (a *draftArchive) path(name string) string { return filepath.Join(a.opened.dir, name) }
+
+func (a *draftArchive) logPath() string { return a.path(a.plan.name + logSuffix) }
+
+// layOut makes the files with everything but the blobs, durably, and then the log:
+// where there is a log, all of this is there.
+func (a *draftArchive) layOut() error {
+	files := partial(a.plan.files)
+	for _, f := range files {
+		if err := allocate(a.path(f.Name), f.Size); err != nil {
+			return err
+		}
+	}
+	var err error
+	if a.files, err = newParts(a.opened, files); err != nil {
+		return err
+	}
+	for _, e := range a.plan.entries {
+		text, err := e.front()
+		if err != nil {
+			return err
+		}
+		at := e.offset - int64(len(text))
+		if _, err := a.files.WriteAt(append(text, e.data...), at); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(a.files.Sync(), durable.SyncDir(a.opened.dir)); err != nil {
+		return err
+	}
+	a.log, err = createLog(a.logPath(), layoutFor(a.plan))
+	return err
+}
+
+// allocate makes a file anew, of its size, and takes the room for it on the disk
+// where the file system can: what cannot end is not begun (B13).
+func allocate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return durable.Fault(path, err)
+	}
+	return durable.Fault(path, errors.Join(durable.Allocate(f, size), f.Close()))
+}
+
+// goOn opens the log of an archive that was laid out earlier.
+func (a *draftArchive) goOn() error {
+	if a.finished || a.log != nil {
+		return nil
+	}
+	log, err := openLog(a.logPath(), a.said.length)
+	if err != nil {
+		return err
+	}
+	a.log = log
+	return nil
+}
+
+// begin counts as arrived what is there.
+func (a *draftArchive) begin() {
+	for i, e := range a.plan.entries {
+		if _, received := a.said.received[e.digest]; received || e.data != nil {
+			a.arrive(i)
+		}
+	}
+}
+
+// arrive notes that an entry is complete.
+func (a *draftArchive) arrive(entry int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.arrived[entry] = true
+	for a.front < len(a.arrived) && a.arrived[a.front] {
+		a.front++
+	}
+	a.changed.Broadcast()
+}
+
+// leave takes an entry's arrival back.
+func (a *draftArchive) leave(entry int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.arrived[entry] = false
+	a.front = min(a.front, entry)
+}
+
+// await returns up to where the archive is complete, as soon as that is want.
+func (a *draftArchive) await(ctx context.Context, want int64) (int64, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		if a.front == len(a.arrived) {
+			return a.plan.size, nil
+		}
+		if end := a.plan.entries[a.front].offset - a.plan.entries[a.front].frontSize(); end >= want {
+			return end, nil
+		}
+		if err := context.Cause(ctx); err != nil {
+			return 0, err
+		}
+		a.changed.Wait()
+	}
+}
+
+// follow hashes the archive from its first byte to its last, as they arrive, with
+// a buffer of buffers at a time. It sets the result.
+func (a *draftArchive) follow(ctx context.Context, gost bool, buffers chan []byte, progress Progress) error {
+	stop := context.AfterFunc(ctx, func() {
+		a.mu.Lock() // between its look at ctx and its wait await would miss it
+		defer a.mu.Unlock()
+		a.changed.Broadcast()
+	})
+	defer stop()
+	sums := newSums(a.plan.name, len(a.plan.files) > 1, gost)
+	proof := &proof{archive: a, hash: sha256.New()}
+	pos := int64(0)
+	for _, file := range a.files.files {
+		for end := file.start + file.size; pos < end; {
+			limit, err := a.await(ctx, min(end, pos+copySize))
+			if err != nil {
+				return err
+			}
+			n, err := a.hash(pos, min(limit, end), buffers, sums, proof)
+			if err != nil {
+				return err
+			}
+			pos += n
+			progress.AddBytes(n)
+		}
+		sums.endFile(strings.TrimSuffix(file.name, partialSuffix))
+	}
+	a.result = sums.result()
+	return nil
+}
+
+// hash takes in the next bytes from pos on, up to end, as many as a buffer holds.
+func (a *draftArchive) hash(pos, end int64, buffers chan []byte, sums *sums, proof *proof) (int64, error) {
+	buf := <-buffers
+	defer func() { buffers <- buf }()
+	piece := buf[:min(int64(len(buf)), end-pos)]
+	if _, err := a.files.ReadAt(piece, pos); err != nil {
+		return 0, err
+	}
+	if err := proof.take(pos, piece); err != nil {
+		return 0, err
+	}
+	sums.Write(piece)
+	return int64(len(piece)), nil
+}
+
+// errRotten ends the sum of an archive in which a blob of an earlier run is not
+// what it was any more.
+var errRotten = errors.New("what an earlier run received is damaged")
+
+// proof hashes the blobs that an earlier run received, on the archive's way through
+// its sum. Those of this run were hashed when they came.
+type proof struct {
+	archive *draftArchive
+	entry   int
+	hash    hash.Hash
+}
+
+// take looks at the bytes of the archive from pos on, which follow those that it
+// has seen.
+func (p *proof) take(pos int64, piece []byte) error {
+	entries := p.archive.plan.entries
+	for end := pos + int64(len(piece)); p.entry < len(entries); p.entry++ {
+		e := entries[p.entry]
+		_, inherited := p.archive.said.received[e.digest]
+		inherited = inherited && e.data == nil
+		if from, to := max(pos, e.offset), min(end, e.offset+e.size); inherited && from < to {
+			p.hash.Write(piece[from-pos : to-pos])
+		}
+		if end < e.offset+e.size {
+			return nil
+		}
+		if inherited {
+			if err := p.check(e.digest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// check compares what was hashed of a blob, and makes ready for the next.
+func (p *proof) check(want oci.Digest) error {
+	got := oci.DigestFromSum(p.hash.Sum(nil))
+	p.hash.Reset()
+	if got == want {
+		return nil
+	}
+	p.archive.rotten = want
+	return fault.New(fault.Transient, string(want), fmt.Errorf("%w (%s)", errRotten, p.archive.plan.name)).
+		Hint("run the same command again; it receives this blob anew")
+}
+
+// name gives the files their names, the first one last: a reader that knows no
+// bundle.json begins with it, and so never finds a set of chunks that is not
+// complete.
+func (a *draftArchive) name() error {
+	if a.finished {
+		return nil
+	}
+	if err := a.files.Sync(); err != nil {
+		return err
+	}
+	for i := len(a.plan.files) - 1; i >= 0; i-- {
+		now, final := a.path(a.files.files[i].name), a.path(a.plan.files[i].Name)
+		if now == final {
+			continue
+		}
+		if i == 0 { // all others are to survive a power loss before it
+			if err := durable.SyncDir(a.opened.dir); err != nil {
+				return err
+			}
+		}
+		if err := os.Rename(now, final); err != nil {
+			return durable.Fault(final, err)
+		}
+	}
+	return durable.SyncDir(a.opened.dir)
+}
+
+// dropLog removes the log of a finished archive.
+func (a *draftArchive) dropLog() error {
+	if err := os.Remove(a.logPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return durable.Fault(a.logPath(), err)
+	}
+	return nil
+}
+
+// abandon removes the drafts in dir but those of the archives in kept, which are
+// of no use any more. of is told before what each of them has.
+func abandon(dir string, kept map[string]bool, of func(progressOf) error) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return durable.Fault(dir, err)
+	}
+	var files, logs []string
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), logSuffix); ok && !kept[name] {
+			logs = append(logs, e.Name())
+		}
+		name, ok := strings.CutSuffix(e.Name(), partialSuffix)
+		if archive, _, is := archiveOf(name); ok && is && !kept[archive] {
+			files = append(files, e.Name())
+		}
+	}
+	for _, name := range logs {
+		said, ok, err := readLog(filepath.Join(dir, name))
+		if err == nil && ok {
+			err = of(said)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	// The logs go first: what one says must be there.
+	return removeFiles(dir, append(logs, files...))
+}

@@ -1,0 +1,413 @@
+package bundle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+	"ferry/pkg/store"
+	"ferry/pkg/store/storetest"
+)
+
+// A Draft is a store like any other, wherever in its archives, and in however many
+// places of them, it puts what it receives.
+func TestDraftIsAStore(t *testing.T) {
+	for name, chunkSize := range map[string]int64{"whole": 0, "chunks": 2_000_000} {
+		t.Run(name, func(t *testing.T) {
+			b := newBuilder()
+			b.archive("a")
+			b.archive("b")
+			var layers []string
+			for _, content := range storetest.Ingested() {
+				layers = append(layers, string(content))
+			}
+			b.tag("a", "r", "v1", b.image(layers...))
+			b.tag("a", "s", "v1", b.image(append([]string{"more"}, layers[5:]...)...))
+			b.tag("b", "t", "v1", b.image(append([]string{"other"}, layers[:20]...)...))
+			contents := b.done(t)
+			storetest.PlannedIngester(t, func(t *testing.T, dir string) store.Ingester {
+				return openDraft(t, dir, contents, nil, Options{ChunkSize: chunkSize})
+			})
+		})
+	}
+}
+
+func openDraft(t testing.TB, dir string, contents *contract.Contents, rescue store.Ingester, opts Options) *Draft {
+	t.Helper()
+	d, err := OpenDraft(t.Context(), dir, contents, rescue, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+// fillDraft brings all blobs that are missing in random order and random pieces.
+func fillDraft(ctx context.Context, d store.Ingester, contents *contract.Contents, content *memory, random *rand.Rand) error {
+	parts := contents.Parts()
+	random.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+	for _, p := range parts {
+		if _, err := d.Stat(p.Digest); err == nil {
+			continue
+		}
+		if err := ingestFrom(ctx, d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The archives are those that Write makes, byte for byte, and nothing else is left.
+func TestDraftIsWrite(t *testing.T) {
+	for _, opts := range []Options{{}, {ChunkSize: 100}, {ChunkSize: 512}, {ChunkSize: 1000, Gost: true}, {ChunkSize: 4096}, {Gost: true}} {
+		t.Run(fmt.Sprintf("%d %v", opts.ChunkSize, opts.Gost), func(t *testing.T) {
+			contents, content := sample(t)
+			written, drafted := t.TempDir(), t.TempDir()
+			want, err := Write(t.Context(), written, contents, content, opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := openDraft(t, drafted, contents, nil, opts)
+			if err := fillDraft(t.Context(), d, contents, content, rand.New(rand.NewPCG(1, 2))); err != nil {
+				t.Fatal(err)
+			}
+			got, err := d.Finish(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+			sameDirectories(t, written, drafted)
+		})
+	}
+}
+
+func sameDirectories(t *testing.T, want, got string) {
+	t.Helper()
+	if diff := cmp.Diff(fileNames(t, want), fileNames(t, got)); diff != "" {
+		t.Fatalf("names (-want +got):\n%s", diff)
+	}
+	for _, name := range fileNames(t, want) {
+		if !bytes.Equal(readFile(t, filepath.Join(want, name)), readFile(t, filepath.Join(got, name))) {
+			t.Errorf("%s differs", name)
+		}
+	}
+}
+
+// reference is the sample as Write makes it.
+func reference(t *testing.T, opts Options) (dir string, contents *contract.Contents, content *memory) {
+	t.Helper()
+	contents, content = sample(t)
+	dir = t.TempDir()
+	if _, err := Write(t.Context(), dir, contents, content, opts); err != nil {
+		t.Fatal(err)
+	}
+	return dir, contents, content
+}
+
+func finishDraft(t *testing.T, dir string, contents *contract.Contents, content *memory, opts Options) error {
+	t.Helper()
+	d := openDraft(t, dir, contents, nil, opts)
+	defer d.Close()
+	if err := fillDraft(t.Context(), d, contents, content, rand.New(rand.NewPCG(5, 6))); err != nil {
+		return err
+	}
+	_, err := d.Finish(t.Context())
+	return err
+}
+
+// What an earlier run received is there again, in the archives too that it
+// finished; only the rest is received.
+func TestDraftGoesOn(t *testing.T) {
+	for _, chunkSize := range []int64{0, 700} {
+		opts := Options{ChunkSize: chunkSize}
+		want, contents, content := reference(t, opts)
+		dir := t.TempDir()
+		parts := contents.Parts()
+		for i, p := range parts {
+			d := openDraft(t, dir, contents, nil, opts)
+			for j, earlier := range parts {
+				if _, err := d.Stat(earlier.Digest); (err == nil) != (j < i) {
+					t.Fatalf("run %d: Stat of blob %d gives %v", i, j, err)
+				}
+			}
+			if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+				t.Fatal(err)
+			}
+			d.Close()
+		}
+		d := openDraft(t, dir, contents, nil, opts)
+		if _, err := d.Finish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		d.Close()
+		sameDirectories(t, want, dir)
+		// Once more: all is finished, and read again before it is believed.
+		d = openDraft(t, dir, contents, nil, opts)
+		if _, err := d.Finish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		sameDirectories(t, want, dir)
+	}
+}
+
+func TestDraftLacksSomething(t *testing.T) {
+	contents, content := sample(t)
+	dir := t.TempDir()
+	d := openDraft(t, dir, contents, nil, Options{})
+	for _, p := range contents.Parts()[1:] {
+		if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := d.Finish(t.Context())
+	wantDamaged(t, err, string(contents.Parts()[0].Digest))
+	for _, name := range fileNames(t, dir) {
+		if _, _, ok := archiveOf(name); ok {
+			t.Errorf("%s has its name although it is not whole", name)
+		}
+	}
+}
+
+// A blob of another size than planned would be written over its neighbour.
+func TestDraftRefusesOtherBlobs(t *testing.T) {
+	contents, _ := sample(t)
+	d := openDraft(t, t.TempDir(), contents, nil, Options{})
+	p := contents.Parts()[0]
+	p.Size++
+	_, err := d.Ingest(t.Context(), p.Descriptor)
+	wantFault(t, err, fault.Protocol)
+	_, err = d.Ingest(t.Context(), oci.Descriptor{Digest: oci.DigestOf([]byte("of nobody")), Size: 9})
+	wantFault(t, err, fault.Usage)
+}
+
+// What an earlier run received is hashed again on its way into the archive's sum,
+// and received again when the disk has damaged it.
+func TestDraftFindsRot(t *testing.T) {
+	want, contents, content := reference(t, Options{})
+	for i, p := range contents.Parts() {
+		if p.Size == 0 {
+			continue
+		}
+		dir := t.TempDir()
+		d := openDraft(t, dir, contents, nil, Options{})
+		if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+			t.Fatal(err)
+		}
+		s := d.spots[p.Digest][len(d.spots[p.Digest])-1]
+		d.Close()
+		path := filepath.Join(dir, partialName(s.archive.plan.name+tarSuffix))
+		data := readFile(t, path)
+		data[s.planned().offset+p.Size-1] ^= 1
+		writeFile(t, path, data)
+
+		err := finishDraft(t, dir, contents, content, Options{})
+		wantFault(t, err, fault.Transient, string(p.Digest))
+		if !errors.Is(err, errRotten) {
+			t.Errorf("part %d: %v", i, err)
+		}
+		if err := finishDraft(t, dir, contents, content, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		sameDirectories(t, want, dir)
+	}
+}
+
+// Held bytes count in all places of a blob, though only those in the first are
+// hashed again.
+func TestDraftEvensHeldBytes(t *testing.T) {
+	b := newBuilder()
+	b.archive("a")
+	layer := string(storetest.Content(3 << 20))
+	b.tag("a", "r", "v1", b.image(layer))
+	b.tag("a", "s", "v1", b.image(layer, "more"))
+	contents := b.done(t)
+	want, dir := t.TempDir(), t.TempDir()
+	if _, err := Write(t.Context(), want, contents, b.store, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	desc := oci.Descriptor{Digest: oci.DigestOf([]byte(layer)), Size: int64(len(layer))}
+	d := openDraft(t, dir, contents, nil, Options{})
+	in, err := d.Ingest(t.Context(), desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := errors.New("cut")
+	if _, err := in.CopyFrom(t.Context(), 0, io.MultiReader(strings.NewReader(layer[:2<<20]), failing{cut})); !errors.Is(err, cut) {
+		t.Fatal(err)
+	}
+	in.Close()
+	second := d.spots[desc.Digest][1].planned().offset
+	d.Close()
+	path := filepath.Join(dir, partialName("a.tar"))
+	data := readFile(t, path)
+	clear(data[second : second+1<<20]) // as after a power loss
+	writeFile(t, path, data)
+
+	d = openDraft(t, dir, contents, nil, Options{})
+	in, err = d.Ingest(t.Context(), desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := in.Held().Size()
+	if held != 2<<20 {
+		t.Fatalf("%d bytes are held", held)
+	}
+	if _, err := in.CopyFrom(t.Context(), held, strings.NewReader(layer[held:])); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(in.Commit(t.Context()), in.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := fillDraft(t.Context(), d, contents, b.store, rand.New(rand.NewPCG(1, 2))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	sameDirectories(t, want, dir)
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// When the contents have changed since an earlier run, its archives have to be laid
+// out anew, and nothing that was received is asked for again.
+func TestDraftOfChangedContents(t *testing.T) {
+	build := func(more bool) (*contract.Contents, *memory) {
+		b := newBuilder()
+		b.archive("changes")
+		b.archive("stays")
+		b.tag("changes", "r", "v1", b.image("base", "one"))
+		b.tag("stays", "s", "v1", b.image("base", "three"))
+		if more {
+			b.tag("changes", "r", "v2", b.image("base", "three", "two"))
+		}
+		return b.done(t), b.store
+	}
+	before, content := build(false)
+	after, all := build(true)
+	want := t.TempDir()
+	if _, err := Write(t.Context(), want, after, all, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	d := openDraft(t, dir, before, nil, Options{})
+	if err := fillDraft(t.Context(), d, before, content, rand.New(rand.NewPCG(1, 2))); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+
+	rescue, err := store.OpenDir(t.Context(), t.TempDir(), store.Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rescue.Close()
+	d = openDraft(t, dir, after, rescue, Options{})
+	asked := 0
+	for _, p := range after.Parts() {
+		if _, err := d.Stat(p.Digest); err == nil {
+			continue
+		}
+		if blob, err := rescue.Open(p.Digest); err == nil {
+			if err := ingestFrom(t.Context(), d, p.Descriptor, blob); err != nil {
+				t.Fatal(err)
+			}
+			blob.Close()
+			continue
+		}
+		if _, known := content.blobs[p.Digest]; known {
+			t.Errorf("%s was received before, and is lost", p.Digest)
+		}
+		asked++
+		if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(all.blobs[p.Digest])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 3 { // the new manifest, its config and its layer
+		t.Errorf("%d blobs were missing, want 3", asked)
+	}
+	if _, err := d.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	sameDirectories(t, want, dir)
+}
+
+// A pack over what a Draft left removes it, and a Draft over archives that a pack
+// has finished takes them as they are.
+func TestDraftAndWriteShareADirectory(t *testing.T) {
+	want, contents, content := reference(t, Options{})
+	dir := t.TempDir()
+	d := openDraft(t, dir, contents, nil, Options{})
+	p := contents.Parts()[0]
+	if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	if err := os.Remove(filepath.Join(dir, "module-a"+logSuffix)); err != nil { // as a kill between two steps leaves it
+		t.Fatal(err)
+	}
+	if _, err := Write(t.Context(), dir, contents, content, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	sameDirectories(t, want, dir)
+
+	if err := os.Remove(filepath.Join(dir, "platform.tar")); err != nil {
+		t.Fatal(err)
+	}
+	d = openDraft(t, dir, contents, nil, Options{})
+	before := content.opened.Load()
+	if err := fillDraft(t.Context(), d, contents, content, rand.New(rand.NewPCG(1, 2))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Finish(t.Context()); err != nil || content.opened.Load() != before {
+		t.Fatal(err)
+	}
+	d.Close()
+	sameDirectories(t, want, dir)
+}
+
+func TestDraftKeepsOthersOut(t *testing.T) {
+	contents, content := sample(t)
+	dir := t.TempDir()
+	openDraft(t, dir, contents, nil, Options{})
+	_, err := Write(t.Context(), dir, contents, content, Options{})
+	wantFault(t, err, fault.Usage, "another run")
+}
+
+func FuzzDraftLog(f *testing.F) {
+	d := oci.DigestOf([]byte("x"))
+	head := `{"madeFrom":"` + string(d) + `","files":[]}` + "\n"
+	f.Add([]byte(head + receivedLine(d, receivedAt{1, 2}) + heldLine(d, 3) + lostLine(d) + "+ torn"))
+	f.Add([]byte(head[:20]))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		said, ok := parseLog(data)
+		if !ok {
+			return
+		}
+		if said.length > int64(len(data)) || said.length > 0 && data[said.length-1] != '\n' {
+			t.Errorf("%d of %d bytes count", said.length, len(data))
+		}
+		// What counts says the same again, whatever follows it.
+		again, ok := parseLog(append(bytes.Clone(data[:said.length]), "+ torn"...))
+		if diff := cmp.Diff(said, again, cmp.AllowUnexported(progressOf{}, receivedAt{})); !ok || diff != "" {
+			t.Errorf("read again (-first +second):\n%s", diff)
+		}
+	})
+}
