@@ -111,11 +111,16 @@ func (b *builder) tag(archive, path, tag string, d oci.Descriptor) {
 
 func (b *builder) done(t testing.TB) *contract.Contents {
 	t.Helper()
-	b.contents.Normalize()
-	if err := b.contents.Validate(); err != nil {
+	contents, err := b.valid()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &b.contents
+	return contents
+}
+
+func (b *builder) valid() (*contract.Contents, error) {
+	b.contents.Normalize()
+	return &b.contents, b.contents.Validate()
 }
 
 const longPath = "modules/a-module-with-a-rather-long-name/extra/and-an-image"
@@ -123,6 +128,11 @@ const longPath = "modules/a-module-with-a-rather-long-name/extra/and-an-image"
 // sample has two archives with an empty layout, nested layouts, an index, a
 // shared layer, an empty layer, and names longer than a tar header's.
 func sample(t testing.TB) (*contract.Contents, *memory) {
+	b := sampleBuilder()
+	return b.done(t), b.store
+}
+
+func sampleBuilder() *builder {
 	b := newBuilder()
 	b.archive("platform", "", "install", "install-standalone", "release-channel")
 	b.archive("module-a")
@@ -131,7 +141,7 @@ func sample(t testing.TB) (*contract.Contents, *memory) {
 	b.tag("platform", "install", "v1.71.0", b.image("installer", ""))
 	b.tag("platform", "release-channel", "stable", b.image("channel"))
 	b.tag("module-a", longPath, "v2", b.index(b.image("amd64 "+strings.Repeat("x", 700)), b.image("arm64")))
-	return b.done(t), b.store
+	return b
 }
 
 // written is the sample in a directory, finished.

@@ -54,7 +54,8 @@ func openDraft(t testing.TB, dir string, contents *contract.Contents, rescue sto
 	return d
 }
 
-// fillDraft brings all blobs that are missing in random order and random pieces.
+// fillDraft brings all blobs that are missing, in random order, each behind what is
+// held of it, and cut once in its middle.
 func fillDraft(ctx context.Context, d store.Ingester, contents *contract.Contents, content *memory, random *rand.Rand) error {
 	parts := contents.Parts()
 	random.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
@@ -62,11 +63,40 @@ func fillDraft(ctx context.Context, d store.Ingester, contents *contract.Content
 		if _, err := d.Stat(p.Digest); err == nil {
 			continue
 		}
-		if err := ingestFrom(ctx, d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+		if err := receiveInTwo(ctx, d, p.Descriptor, content.blobs[p.Digest]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+var errMiddle = errors.New("middle")
+
+func receiveInTwo(ctx context.Context, d store.Ingester, desc oci.Descriptor, content []byte) error {
+	in, err := d.Ingest(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	held := int64(0)
+	if h := in.Held(); h != nil {
+		held = h.Size()
+	}
+	middle := max(held, desc.Size/2)
+	if _, err := in.CopyFrom(ctx, held, io.MultiReader(bytes.NewReader(content[held:middle]), failing{errMiddle})); err != nil && !errors.Is(err, errMiddle) {
+		return err
+	}
+	if err := in.Close(); err != nil {
+		return err
+	}
+	if in, err = d.Ingest(ctx, desc); err != nil {
+		return err
+	}
+	defer in.Close()
+	if _, err := in.CopyFrom(ctx, middle, bytes.NewReader(content[middle:])); err != nil {
+		return err
+	}
+	return in.Commit(ctx)
 }
 
 // The archives are those that Write makes, byte for byte, and nothing else is left.
