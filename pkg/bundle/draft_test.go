@@ -73,6 +73,15 @@ func fillDraft(ctx context.Context, d store.Ingester, contents *contract.Content
 var errMiddle = errors.New("middle")
 
 func receiveInTwo(ctx context.Context, d store.Ingester, desc oci.Descriptor, content []byte) error {
+	half := io.MultiReader(bytes.NewReader(content[:len(content)/2]), failing{errMiddle})
+	if err := goOn(ctx, d, desc, half); err != nil && !errors.Is(err, errMiddle) {
+		return err
+	}
+	return goOn(ctx, d, desc, bytes.NewReader(content))
+}
+
+// goOn receives a blob from body, which begins with what may be held already.
+func goOn(ctx context.Context, d store.Ingester, desc oci.Descriptor, body io.Reader) error {
 	in, err := d.Ingest(ctx, desc)
 	if err != nil {
 		return err
@@ -82,18 +91,10 @@ func receiveInTwo(ctx context.Context, d store.Ingester, desc oci.Descriptor, co
 	if h := in.Held(); h != nil {
 		held = h.Size()
 	}
-	middle := max(held, desc.Size/2)
-	if _, err := in.CopyFrom(ctx, held, io.MultiReader(bytes.NewReader(content[held:middle]), failing{errMiddle})); err != nil && !errors.Is(err, errMiddle) {
+	if _, err := io.CopyN(io.Discard, body, held); err != nil {
 		return err
 	}
-	if err := in.Close(); err != nil {
-		return err
-	}
-	if in, err = d.Ingest(ctx, desc); err != nil {
-		return err
-	}
-	defer in.Close()
-	if _, err := in.CopyFrom(ctx, middle, bytes.NewReader(content[middle:])); err != nil {
+	if _, err := in.CopyFrom(ctx, held, body); err != nil {
 		return err
 	}
 	return in.Commit(ctx)
