@@ -42,8 +42,9 @@ var matrix = [64]uint64{
 	0x07e095624504536c, 0x8d70c431ac02a736, 0xc83862965601dd1b, 0x641c314b2b8ee083,
 }
 
-// roundConstants are C_1 to C_12, each with its lowest word first.
-var roundConstants = [12]words{
+// roundConstants are C_1 to C_12, each with its lowest word first, and a place
+// behind them: what the last round makes of it goes nowhere.
+var roundConstants = [13]words{
 	{
 		0xdd806559f2a64507, 0x05767436cc744d23, 0xa2422a08a460d315, 0x4b7ce09192676901,
 		0x714eb88d7585c4fc, 0x2f6a76432e45d016, 0xebcb2f81c0657c1f, 0xb1085bda1ecadae9,
