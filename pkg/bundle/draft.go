@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -221,7 +222,9 @@ func (d *Draft) salvage(ctx context.Context, said progressOf, rescue store.Inges
 	if err != nil {
 		return err
 	}
-	for digest, at := range said.received {
+	// What was all there and not yet durable is looked at too: it is hashed.
+	maps.Copy(said.held, said.received)
+	for digest, at := range said.held {
 		spots := d.spots[digest]
 		if len(spots) == 0 || spots[0].planned().size != at.size || at.offset > files.size-at.size {
 			continue
@@ -270,7 +273,7 @@ func (d *Draft) recall() {
 			continue
 		}
 		first := open[0]
-		if n := first.archive.said.held[digest]; n > 0 {
+		if n := first.archive.said.held[digest].size; n > 0 {
 			d.held[digest], d.uneven[digest] = n, len(open) > 1
 		}
 	}

@@ -84,7 +84,7 @@ func (d draftPlaces) Settle(group []store.Whole) ([]oci.Digest, error) {
 				lines[s.archive] = &strings.Builder{}
 			}
 			e := s.planned()
-			lines[s.archive].WriteString(receivedLine(e.digest, receivedAt{e.size, e.offset}))
+			lines[s.archive].WriteString(receivedLine(e.digest, byteRange{e.size, e.offset}))
 		}
 	}
 	for a := range lines {
@@ -120,7 +120,7 @@ func (d *Draft) mark(digest oci.Digest, first spot, n int64) error {
 	d.mu.Lock()
 	d.held[digest] = n
 	d.mu.Unlock()
-	return first.archive.log.append(heldLine(digest, n))
+	return first.archive.log.append(heldLine(digest, byteRange{n, first.planned().offset}))
 }
 
 // forget has a blob received again that an earlier run received, and that is

@@ -482,7 +482,7 @@ func TestDraftKeepsOthersOut(t *testing.T) {
 func FuzzDraftLog(f *testing.F) {
 	d := oci.DigestOf([]byte("x"))
 	head := `{"madeFrom":"` + string(d) + `","files":[]}` + "\n"
-	f.Add([]byte(head + receivedLine(d, receivedAt{1, 2}) + heldLine(d, 3) + lostLine(d) + "+ torn"))
+	f.Add([]byte(head + receivedLine(d, byteRange{1, 2}) + heldLine(d, byteRange{3, 4}) + lostLine(d) + "+ torn"))
 	f.Add([]byte(head[:20]))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		said, ok := parseLog(data)
@@ -494,7 +494,7 @@ func FuzzDraftLog(f *testing.F) {
 		}
 		// What counts says the same again, whatever follows it.
 		again, ok := parseLog(append(bytes.Clone(data[:said.length]), "+ torn"...))
-		if diff := cmp.Diff(said, again, cmp.AllowUnexported(progressOf{}, receivedAt{})); !ok || diff != "" {
+		if diff := cmp.Diff(said, again, cmp.AllowUnexported(progressOf{}, byteRange{})); !ok || diff != "" {
 			t.Errorf("read again (-first +second):\n%s", diff)
 		}
 	})

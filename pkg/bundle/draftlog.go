@@ -53,12 +53,13 @@ func (l laidOut) equal(other laidOut) bool {
 // progressOf is what a log says.
 type progressOf struct {
 	laidOut
-	received map[oci.Digest]receivedAt
-	held     map[oci.Digest]int64 // bytes
-	length   int64                // of the log's whole lines, in bytes
+	received map[oci.Digest]byteRange
+	held     map[oci.Digest]byteRange // of the bytes that are there, perhaps
+	length   int64                    // of the log's whole lines, in bytes
 }
 
-type receivedAt struct{ size, offset int64 }
+// byteRange is a range of an archive.
+type byteRange struct{ size, offset int64 }
 
 // createLog begins the log of a new layout, durably.
 func createLog(path string, what laidOut) (*draftLog, error) {
@@ -99,7 +100,7 @@ func readLog(path string) (said progressOf, ok bool, err error) {
 }
 
 func parseLog(data []byte) (progressOf, bool) {
-	said := progressOf{received: map[oci.Digest]receivedAt{}, held: map[oci.Digest]int64{}}
+	said := progressOf{received: map[oci.Digest]byteRange{}, held: map[oci.Digest]byteRange{}}
 	lines := bufio.NewReader(bytes.NewReader(data))
 	for first := true; ; first = false {
 		line, err := lines.ReadString('\n')
@@ -136,10 +137,10 @@ func (p *progressOf) add(line string) error {
 	}
 	switch {
 	case fields[0] == "+" && len(numbers) == 2:
-		p.received[digest] = receivedAt{numbers[0], numbers[1]}
+		p.received[digest] = byteRange{numbers[0], numbers[1]}
 		delete(p.held, digest)
-	case fields[0] == "=" && len(numbers) == 1:
-		p.held[digest] = numbers[0]
+	case fields[0] == "=" && len(numbers) == 2:
+		p.held[digest] = byteRange{numbers[0], numbers[1]}
 	case fields[0] == "-" && len(numbers) == 0:
 		delete(p.received, digest)
 		delete(p.held, digest)
@@ -149,11 +150,13 @@ func (p *progressOf) add(line string) error {
 	return nil
 }
 
-func receivedLine(d oci.Digest, at receivedAt) string {
-	return fmt.Sprintf("+ %s %d %d\n", d.Hex(), at.size, at.offset)
+func receivedLine(d oci.Digest, r byteRange) string {
+	return fmt.Sprintf("+ %s %d %d\n", d.Hex(), r.size, r.offset)
 }
 
-func heldLine(d oci.Digest, n int64) string { return fmt.Sprintf("= %s %d\n", d.Hex(), n) }
+func heldLine(d oci.Digest, r byteRange) string {
+	return fmt.Sprintf("= %s %d %d\n", d.Hex(), r.size, r.offset)
+}
 
 func lostLine(d oci.Digest) string { return fmt.Sprintf("- %s\n", d.Hex()) }
 
