@@ -22,7 +22,7 @@ type flags struct {
 	Map    []string `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
 	// d8's name for the one mapping that it has.
 	ModulesPathSuffix  string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
-	TrustTags          bool   `help:"Believe a tag that has the right digest already that all below it is there too, and do not ask for its blobs."`
+	CheckBlobs         bool   `help:"Ask for every blob and child manifest below tags that are right already too, and send again what the target has lost."`
 	BypassAccessChecks bool   `env:"MIRROR_BYPASS_ACCESS_CHECKS" help:"Go on with a warning when the target refuses the access check before the first write (S7.3)."`
 	connect.TargetFlags
 }
@@ -76,7 +76,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		return err
 	}
 	publisher := &transfer.Publisher{
-		Root: target, Prefixes: prefixes, TrustTags: f.TrustTags, BypassAccessCheck: f.BypassAccessChecks,
+		Root: target, Prefixes: prefixes, CheckBlobs: f.CheckBlobs, BypassAccessCheck: f.BypassAccessChecks,
 		Parallel: f.Parallel, Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress,
 	}

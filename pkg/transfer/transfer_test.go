@@ -747,14 +747,14 @@ func TestPublishRepairs(t *testing.T) {
 	if len(manifests) > 1 {
 		target.Delete(repo, string(manifests[0].Digest))
 	}
-	p.TrustTags = true
+	p.CheckBlobs = false
 	if _, _, err := p.Publish(t.Context(), &c); err != nil {
 		t.Fatal(err)
 	}
 	if target.Has(repo, blobs[0]) {
 		t.Fatal("a run that trusts tags looked at blobs: the check below proves nothing")
 	}
-	p.TrustTags = false
+	p.CheckBlobs = true
 	_, figures, err := p.Publish(t.Context(), &c)
 	if err != nil {
 		t.Fatal(err)
