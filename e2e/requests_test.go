@@ -59,6 +59,9 @@ func TestPublishRequests(t *testing.T) {
 		if n := len(target.Requests()); float64(n) > 1.05*float64(tags) {
 			t.Errorf("%s: publishing again takes %d requests for %d tags", name, n, tags)
 		}
+		if n := target.Count(registrytest.KindReferrers, ""); n > 1 && strings.Contains(name, "referrers") {
+			t.Errorf("%s: it was asked for referrers %d times", name, n)
+		}
 		for _, r := range target.Requests() {
 			if r.Write() || r.Kind == registrytest.KindBlob {
 				t.Errorf("%s: publishing again asks %s %s", name, r.Method, r.Path)

@@ -28,7 +28,9 @@ type flags struct {
 }
 
 const description = `
-Reads an Inventory and writes its images to the registry: every blob is asked for, and sent where it is missing; blobs come before manifests, versions before the channels that point to them. Then every tag is read back, hashed and compared. The Receipt lists them; it is written only when all are right.
+Reads an Inventory and writes its images to the registry: what is missing is sent, blobs before manifests, versions before the channels that point to them. Every tag is read, hashed and compared, before or after it was written. The Receipt lists them; it is written only when all are right.
+
+A tag that is right already was written when all below it stood, so nothing below it is asked for. A registry that has lost blobs since gets them again with --check-blobs.
 
 Everything lands below the target, but for what --map FROM=/TO names: that lands below TO from the registry's root.
 

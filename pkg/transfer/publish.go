@@ -101,7 +101,7 @@ type place struct {
 	// used is set by anything found there: a tag, or a blob that an
 	// interrupted run has left.
 	used atomic.Bool
-	// standing is a tag that was found there, "" before.
+	// standing is the first tag that was found there.
 	standing atomic.Pointer[string]
 }
 

@@ -19,7 +19,8 @@ type needs struct {
 	// children are the manifests to put by digest, by how many manifests stand
 	// between them and their blobs: those that others refer to come first.
 	children [][]child
-	// manifests are all that will be written, by digest or by tag.
+	// manifests are all that will be written, by digest or by tag; with CheckBlobs,
+	// all that may be.
 	manifests []oci.Digest
 }
 
@@ -101,6 +102,9 @@ func (p *publishing) needs(tasks, missing []tagTask, lists, pending []*referrerL
 				b.from = p.places[repo]
 			}
 		}
+	}
+	for _, t := range wanted {
+		manifests[t.digest] = true // it is written, whatever else stands
 	}
 	for _, b := range blobs {
 		out.blobs = append(out.blobs, *b)
@@ -192,8 +196,19 @@ func (p *publishing) blobs(ctx context.Context, needs *needs) error {
 	p.Progress.Phase("sending blobs")
 	p.Progress.SetTotal(total, p.figures.Tags)
 	crew := p.newCrew(ctx)
+	// No blob is begun before all but the last few before it have ended: find
+	// tells by that what an interrupted run may have left out.
+	underWay := make(chan struct{}, max(p.Parallel, 1))
 	for _, d := range needs.blobs {
-		crew.run(string(d.desc.Digest), func(ctx context.Context) error { return p.deliver(ctx, crew, d) })
+		select {
+		case underWay <- struct{}{}:
+		case <-crew.ctx.Done():
+			return crew.wait(ctx)
+		}
+		crew.run(string(d.desc.Digest), func(ctx context.Context) error {
+			defer func() { <-underWay }()
+			return p.deliver(ctx, crew, d)
+		})
 	}
 	return crew.wait(ctx)
 }

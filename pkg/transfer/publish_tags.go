@@ -77,7 +77,7 @@ func (p *publishing) standsByName(ctx context.Context, t tagTask) (bool, error) 
 		return false, err
 	}
 	at.used.Store(true)
-	at.standing.Store(&t.ref.Tag)
+	at.standing.CompareAndSwap(nil, &t.ref.Tag)
 	if !t.stands(desc) {
 		return false, nil
 	}

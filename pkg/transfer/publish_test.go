@@ -131,7 +131,7 @@ func TestPublishContinued(t *testing.T) {
 				t.Fatal(err)
 			}
 			total, kept := len(whole.Requests()), 0
-			for n := 5; n < total; n += 11 {
+			for n := 5; n < total; n += 23 {
 				target := registrytest.Start(t, registrytest.New(opts...))
 				p := b.publisher(st, target)
 				p.Retry = Retry{Attempts: 1}
@@ -250,6 +250,31 @@ func TestPublishTakesTheWordOfTags(t *testing.T) {
 	}
 }
 
+// Nor is it asked for when another tag of the same repository is missing.
+func TestPublishTakesTheWordOfATagBeside(t *testing.T) {
+	b := newBench(t)
+	st, c := b.listOf(1, 2)
+	target := registrytest.Start(t, registrytest.New())
+	p := b.publisher(st, target)
+	if _, _, err := p.Publish(t.Context(), &c); err != nil {
+		t.Fatal(err)
+	}
+	target.Delete("mirror/r000", "v1")
+	target.Reset()
+	if _, figures, err := p.Publish(t.Context(), &c); err != nil || figures.TagsWritten != 1 {
+		t.Fatal(figures, err)
+	}
+	shared := string(oci.DigestOf(layer("shared", "by all")))
+	for _, r := range target.Requests() {
+		if strings.Contains(r.Path+r.Query, shared) {
+			t.Errorf("asked for what stands below v0: %s %s", r.Method, r.Path)
+		}
+	}
+	if n := len(uploads(target.Requests())); n > 0 {
+		t.Errorf("%d blobs were sent", n)
+	}
+}
+
 // A tag list saves questions; it decides nothing. Whatever comes of asking for it,
 // the same stands in the end, and what stood is not written.
 func TestPublishHeedsTagLists(t *testing.T) {
@@ -258,15 +283,17 @@ func TestPublishHeedsTagLists(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		fault   registrytest.Fault
-		written int64 // with v0 missing of v0 to v5 and index
+		gone    string // beside v3, of index and v0 to v5
+		written int64
 		asked   int
 	}{
-		"whole":              {registrytest.Fault{Kind: registrytest.KindPing}, 2, 1 + 5},
-		"denied":             {registrytest.Fault{Kind: registrytest.KindTags, Status: 403, Times: registrytest.Always}, 2, 7},
-		"none":               {registrytest.Fault{Kind: registrytest.KindTags, Status: 405, Times: registrytest.Always}, 2, 7},
-		"broken":             {registrytest.Fault{Kind: registrytest.KindTags, Status: 500, Times: registrytest.Always}, 2, 7},
-		"no such repository": {registrytest.Fault{Kind: registrytest.KindTags, Status: 404, Times: registrytest.Always}, 7, 1},
-		"behind":             {list(`"v2","v3"`), 5, 3},
+		"whole":              {registrytest.Fault{Kind: registrytest.KindPing}, "index", 2, 6},
+		"denied":             {registrytest.Fault{Kind: registrytest.KindTags, Status: 403, Times: registrytest.Always}, "index", 2, 7},
+		"none":               {registrytest.Fault{Kind: registrytest.KindTags, Status: 405, Times: registrytest.Always}, "index", 2, 7},
+		"broken":             {registrytest.Fault{Kind: registrytest.KindTags, Status: 500, Times: registrytest.Always}, "index", 2, 7},
+		"no such repository": {registrytest.Fault{Kind: registrytest.KindTags, Status: 404, Times: registrytest.Always}, "index", 7, 1},
+		"behind":             {list(`"v2","v3"`), "index", 6, 3},
+		"contradicted":       {list(`"v2","v3"`), "v0", 2, 7}, // by index, which is read first
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -278,8 +305,7 @@ func TestPublishHeedsTagLists(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := target.Tags()
-			opening := c.Images[0].Tag
-			for _, tag := range []string{opening, "v5"} {
+			for _, tag := range []string{tc.gone, "v3"} {
 				target.Delete("mirror/r000", tag)
 			}
 			target.Reset()
