@@ -36,6 +36,12 @@ func (b *bench) listOf(repositories, tags int) (*store.Dir, contract.Contents) {
 	inner := b.src.PutManifest("r000", "", oci.MediaTypeIndex, registrytest.IndexManifest(child))
 	b.src.PutManifest("r000", "index", oci.MediaTypeIndex, registrytest.IndexManifest(inner))
 	add("r000", "index")
+	return b.fetched(sel)
+}
+
+// fetched is all that sel finds, in a store.
+func (b *bench) fetched(sel contract.SelectionSpec) (*store.Dir, contract.Contents) {
+	b.t.Helper()
 	st := b.open()
 	b.t.Cleanup(func() { st.Close() })
 	c, err := b.close(st, sel)
@@ -264,7 +270,7 @@ func TestPublishTakesTheWordOfATagBeside(t *testing.T) {
 	if _, figures, err := p.Publish(t.Context(), &c); err != nil || figures.TagsWritten != 1 {
 		t.Fatal(figures, err)
 	}
-	shared := string(oci.DigestOf(layer("shared", "by all")))
+	shared := oci.DigestOf(layer("shared", "by all")).Hex()
 	for _, r := range target.Requests() {
 		if strings.Contains(r.Path+r.Query, shared) {
 			t.Errorf("asked for what stands below v0: %s %s", r.Method, r.Path)
@@ -380,15 +386,7 @@ func TestPublishAsksForLargeBlobs(t *testing.T) {
 		b.src.PutImage(path, "v1", append(make([]byte, worthAsking+1), byte(i)))
 		sel.Images = append(sel.Images, contract.SelectedImage{Source: b.ref(path, "v1"), Archive: "images", Path: path, Tag: "v1", Reason: "r"})
 	}
-	st := b.open()
-	defer st.Close()
-	c, err := b.close(st, sel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.download(st, &c, progress.None()); err != nil {
-		t.Fatal(err)
-	}
+	st, c := b.fetched(sel)
 	target := registrytest.Start(t, registrytest.New())
 	target.PutBlob("mirror/big", big)
 	_, figures, err := b.publisher(st, target).Publish(t.Context(), &c)

@@ -392,15 +392,7 @@ func TestDownloadContinues(t *testing.T) {
 // publishTo publishes everything that sel finds to a fresh target.
 func (b *bench) publishTo(target *registrytest.Server, prefixes ...Prefix) (*Publisher, contract.Contents) {
 	b.t.Helper()
-	st := b.open()
-	b.t.Cleanup(func() { st.Close() })
-	c, err := b.close(st, b.product())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if _, err := b.download(st, &c, progress.None()); err != nil {
-		b.t.Fatal(err)
-	}
+	st, c := b.fetched(b.product())
 	return &Publisher{
 		Target: client(b.t), Content: st, Root: target.Repository("mirror/dkp"), Prefixes: prefixes,
 		Parallel: 4, Retry: quick, Log: slog.New(slog.DiscardHandler), Progress: progress.None(),
