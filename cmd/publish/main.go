@@ -22,13 +22,15 @@ type flags struct {
 	Map    []string `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
 	// d8's name for the one mapping that it has.
 	ModulesPathSuffix  string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
-	TrustTags          bool   `help:"Believe a tag that has the right digest already that all below it is there too, and do not ask for its blobs."`
+	CheckBlobs         bool   `help:"Ask for every blob and child manifest below tags that are right already too, and send again what the target has lost."`
 	BypassAccessChecks bool   `env:"MIRROR_BYPASS_ACCESS_CHECKS" help:"Go on with a warning when the target refuses the access check before the first write (S7.3)."`
 	connect.TargetFlags
 }
 
 const description = `
-Reads an Inventory and writes its images to the registry: every blob is asked for, and sent where it is missing; blobs come before manifests, versions before the channels that point to them. Then every tag is read back, hashed and compared. The Receipt lists them; it is written only when all are right.
+Reads an Inventory and writes its images to the registry: what is missing is sent, blobs before manifests, versions before the channels that point to them. Every tag is read, hashed and compared, before or after it was written. The Receipt lists them; it is written only when all are right.
+
+A tag that is right already was written when all below it stood, so nothing below it is asked for. A registry that has lost blobs since gets them again with --check-blobs.
 
 Everything lands below the target, but for what --map FROM=/TO names: that lands below TO from the registry's root.
 
@@ -76,7 +78,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		return err
 	}
 	publisher := &transfer.Publisher{
-		Root: target, Prefixes: prefixes, TrustTags: f.TrustTags, BypassAccessCheck: f.BypassAccessChecks,
+		Root: target, Prefixes: prefixes, CheckBlobs: f.CheckBlobs, BypassAccessCheck: f.BypassAccessChecks,
 		Parallel: f.Parallel, Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress,
 	}

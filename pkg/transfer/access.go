@@ -39,7 +39,7 @@ func (p *publishing) checkAccess(ctx context.Context, missing []tagTask) error {
 // begins here: where all tags are right already, what is missing below them is
 // only found on the way.
 func (p *publishing) writable(ctx context.Context, repo oci.Repository) error {
-	_, err := p.access.get(p.roots[repo], func() (struct{}, error) {
+	_, err := p.access.get(p.places[repo].root, func() (struct{}, error) {
 		err := p.try(ctx, repo.String(), func() error { return p.Target.CheckWrite(ctx, repo) })
 		switch {
 		case err == nil, fault.KindOf(err) == fault.Cancelled:

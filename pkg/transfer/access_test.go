@@ -130,6 +130,7 @@ func TestPublishChecksAccessBeforeRepair(t *testing.T) {
 		target.Delete(repo, string(blob))
 	}
 	target.Reset()
+	p.CheckBlobs = true
 	if _, _, err := p.Publish(t.Context(), &c); err != nil {
 		t.Fatal(err)
 	}

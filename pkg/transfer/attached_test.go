@@ -332,15 +332,7 @@ func TestListedReferrerIsGone(t *testing.T) {
 func (b *bench) attachedTo(target *registrytest.Server) (*Publisher, contract.Contents) {
 	b.t.Helper()
 	sel, _ := b.signed()
-	st := b.open()
-	b.t.Cleanup(func() { st.Close() })
-	c, err := b.close(st, sel)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if _, err := b.download(st, &c, progress.None()); err != nil {
-		b.t.Fatal(err)
-	}
+	st, c := b.fetched(sel)
 	return b.publisher(st, target), c
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
@@ -21,9 +22,15 @@ import (
 // referrerList is what a repository of the target has to list for one subject.
 type referrerList struct {
 	repo    oci.Repository
+	root    oci.Repository // as of the tags there
 	subject oci.Digest
 	digests []oci.Digest // manifests of the contents with that subject
 	carried *tagTask     // an index that the source had under the tag, or nil
+
+	// byTag are those of digests that the target's API does not list, as it was
+	// last asked; written is set when the index was, and has to be read back.
+	byTag   []oci.Digest
+	written bool
 }
 
 func (l *referrerList) tag() oci.Reference { return l.repo.WithTag(oci.ReferrersTag(l.subject)) }
@@ -31,16 +38,17 @@ func (l *referrerList) tag() oci.Reference { return l.repo.WithTag(oci.Referrers
 // separate tells tags from lists of referrers, which may stand at the target with
 // more in them than in the contents.
 func (p *publishing) separate(all []tagTask) (tasks []tagTask, lists []*referrerList) {
-	known := map[string]*referrerList{}
+	known, tagRoots := map[oci.Reference]*referrerList{}, map[oci.Repository]oci.Repository{}
 	list := func(repo oci.Repository, subject oci.Digest) *referrerList {
-		key := repo.WithDigest(subject).String()
+		key := repo.WithDigest(subject)
 		if known[key] == nil {
-			known[key] = &referrerList{repo: repo, subject: subject}
+			known[key] = &referrerList{repo: repo, root: tagRoots[repo], subject: subject}
 			lists = append(lists, known[key])
 		}
 		return known[key]
 	}
 	for _, t := range all {
+		tagRoots[t.ref.Repository] = t.root
 		subject, ok := oci.SubjectOfTag(t.ref.Tag)
 		if ok && !t.discovery && p.graph[t.digest].MediaType == oci.MediaTypeIndex {
 			list(t.ref.Repository, subject).carried = &t
@@ -78,6 +86,47 @@ func carried(lists []*referrerList) []tagTask {
 	return out
 }
 
+// compareLists returns the lists that lack something of the contents. Those that
+// do not are proven by the same questions.
+func (p *publishing) compareLists(ctx context.Context, lists []*referrerList) ([]*referrerList, error) {
+	complete := make([]bool, len(lists))
+	crew := p.newCrew(ctx)
+	for i, l := range lists {
+		if at := p.places[l.repo]; at.tags > 0 && !at.used.Load() {
+			continue // nothing stands there
+		}
+		crew.run(l.tag().String(), func(ctx context.Context) (err error) {
+			complete[i], err = p.complete(ctx, l)
+			return err
+		})
+	}
+	err := crew.wait(ctx)
+	var pending []*referrerList
+	for i, l := range lists {
+		if !complete[i] {
+			pending = append(pending, l)
+		}
+	}
+	return pending, err
+}
+
+// complete reports whether the target lists all of l, and notes how.
+func (p *publishing) complete(ctx context.Context, l *referrerList) (bool, error) {
+	api, err := p.askAPI(ctx, l)
+	if err != nil || api && len(l.byTag) > 0 {
+		return false, err // what is sent to a registry with the API it lists by itself
+	}
+	have, _, added, err := p.merged(ctx, l)
+	switch {
+	case fault.KindOf(err) == fault.Protocol:
+		return false, nil // in the way only if the list has to be written
+	case err != nil || added > 0 || have == nil && l.needsTag():
+		return false, err
+	}
+	p.provenList(l, have)
+	return true, nil
+}
+
 // list makes the target list everything that the contents attach.
 func (p *publishing) list(ctx context.Context, lists []*referrerList) error {
 	if len(lists) == 0 {
@@ -87,97 +136,150 @@ func (p *publishing) list(ctx context.Context, lists []*referrerList) error {
 	crew := p.newCrew(ctx)
 	for _, l := range lists {
 		crew.run(l.tag().String(), func(ctx context.Context) error {
-			missing, err := p.offer(ctx, l)
-			if err != nil {
+			if err := p.offer(ctx, l); err != nil {
 				return err
 			}
-			if len(missing) > 0 || l.carried != nil {
-				if err := p.writeList(ctx, l, missing); err != nil {
-					return err
-				}
-			}
-			if l.carried != nil {
-				p.Progress.AddImages(1)
-			}
-			return nil
+			return p.writeList(ctx, l)
 		})
 	}
 	return crew.wait(ctx)
 }
 
-// offer returns what the target's API does not list. A manifest that came before
+// offer finds what the target's API does not list. A manifest that came before
 // the registry had the API may be unknown to it: it is sent once more.
-func (p *publishing) offer(ctx context.Context, l *referrerList) (missing []oci.Digest, err error) {
-	missing, api, err := p.unlisted(ctx, l)
-	if err != nil || !api || len(missing) == 0 {
-		return missing, err
+func (p *publishing) offer(ctx context.Context, l *referrerList) error {
+	api, err := p.askAPI(ctx, l)
+	if err != nil || !api || len(l.byTag) == 0 {
+		return err
 	}
-	for _, digest := range missing {
+	for _, digest := range l.byTag {
 		if err := p.put(ctx, l.repo.WithDigest(digest), digest); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	missing, _, err = p.unlisted(ctx, l)
-	if err == nil && len(missing) > 0 {
+	_, err = p.askAPI(ctx, l)
+	if err == nil && len(l.byTag) > 0 {
 		p.Log.Warn("the target has a referrers API that does not list what is attached; it is listed by a tag", "image", l.repo.WithDigest(l.subject))
 	}
-	return missing, err
+	return err
 }
 
-// unlisted returns those of l's manifests that the target's API does not list: all
+// referrersAPI is what is known of the referrers API of one root: what stands
+// below it is one registry's.
+type referrersAPI struct {
+	mu            sync.Mutex // held by the first question
+	known, silent bool       // that there is an answer, or that there is no API
+}
+
+// askAPI notes those of l's manifests that the target's API does not list: all
 // where there is no API.
-func (p *publishing) unlisted(ctx context.Context, l *referrerList) (missing []oci.Digest, api bool, err error) {
+func (p *publishing) askAPI(ctx context.Context, l *referrerList) (api bool, err error) {
+	l.byTag = l.digests
 	if len(l.digests) == 0 {
-		return nil, false, nil
+		return false, nil
+	}
+	root := p.apis.at(l.root)
+	root.mu.Lock()
+	if root.known {
+		root.mu.Unlock()
+	} else {
+		defer root.mu.Unlock() // the others need not ask where there is none
+	}
+	if root.silent {
+		return false, nil
 	}
 	var listed []oci.Descriptor
-	err = p.try(ctx, l.tag().String(), func() error {
+	err = p.try(ctx, l.tag().String(), func() (err error) {
 		listed, err = p.Target.Referrers(ctx, l.repo, l.subject)
 		return err
 	})
-	if kind := fault.KindOf(err); kind == fault.NotFound || kind == fault.Unsupported {
-		return l.digests, false, nil
+	kind := fault.KindOf(err)
+	definite := err == nil || kind == fault.Unsupported || kind == fault.NotFound
+	if !root.known && definite {
+		root.known, root.silent = true, kind == fault.Unsupported
 	}
-	missing = slices.DeleteFunc(slices.Clone(l.digests), func(d oci.Digest) bool {
+	if err != nil && definite {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	l.byTag = slices.DeleteFunc(slices.Clone(l.digests), func(d oci.Digest) bool {
 		return slices.ContainsFunc(listed, func(desc oci.Descriptor) bool { return desc.Digest == d })
 	})
-	return missing, true, err
+	return true, nil
 }
 
-// writeList makes the index under the tag list the manifests in digests, and those
-// of the source's own index. What the target's index has besides stays in it; an
-// index that has all of them stays as it is.
-func (p *publishing) writeList(ctx context.Context, l *referrerList, digests []oci.Digest) error {
-	have, err := p.readList(ctx, l)
-	if err != nil {
-		return err
+// needsTag reports whether the index under the tag has to have something.
+func (l *referrerList) needsTag() bool { return len(l.byTag) > 0 || l.carried != nil }
+
+// merged reads the target's index, nil when there is none or it does not matter,
+// and returns it with what it lacks added, and how much that is.
+func (p *publishing) merged(ctx context.Context, l *referrerList) (have, index *referrersIndex, added int, err error) {
+	if !l.needsTag() {
+		return nil, nil, 0, nil
 	}
-	wanted, base, err := p.wantedEntries(l, digests)
+	if have, err = p.readList(ctx, l); err != nil {
+		return nil, nil, 0, err
+	}
+	wanted, base, err := p.wantedEntries(l)
 	if err != nil {
-		return err
+		return nil, nil, 0, err
 	}
 	if have != nil {
 		base = have
 	}
-	merged, added := base.with(wanted)
-	if have != nil && added == 0 {
+	index, added = base.with(wanted)
+	return have, index, added, nil
+}
+
+// writeList makes the index under the tag list what the API does not, and what the
+// source's own index has. What the target's index has besides stays in it; an
+// index that has all of them stays as it is.
+func (p *publishing) writeList(ctx context.Context, l *referrerList) error {
+	have, index, added, err := p.merged(ctx, l)
+	if err != nil {
+		return err
+	}
+	if !l.needsTag() || have != nil && added == 0 {
+		p.provenList(l, have)
 		return nil
 	}
-	err = p.putList(ctx, l, merged)
+	err = p.putList(ctx, l, index)
 	if fault.KindOf(err) == fault.NotFound && have != nil {
 		// The target's index may name what a garbage collection has taken.
-		if base, err = p.existing(ctx, l, have); err != nil {
+		index, err = p.withoutCollected(ctx, l, have)
+		if err != nil {
 			return err
 		}
-		merged, _ = base.with(wanted)
-		err = p.putList(ctx, l, merged)
+		err = p.putList(ctx, l, index)
 	}
-	if err == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.figures.TagsWritten++
+	if err != nil {
+		return err
 	}
-	return err
+	l.written = true
+	if l.carried != nil {
+		p.Progress.AddImages(1)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.figures.TagsWritten++
+	return nil
+}
+
+// withoutCollected is the index with what has to be in it, and without what the
+// target has not any more.
+func (p *publishing) withoutCollected(ctx context.Context, l *referrerList, have *referrersIndex) (*referrersIndex, error) {
+	base, err := p.existing(ctx, l, have)
+	if err != nil {
+		return nil, err
+	}
+	wanted, _, err := p.wantedEntries(l)
+	if err != nil {
+		return nil, err
+	}
+	index, _ := base.with(wanted)
+	return index, nil
 }
 
 func (p *publishing) putList(ctx context.Context, l *referrerList, index *referrersIndex) error {
@@ -216,7 +318,7 @@ func (p *publishing) readList(ctx context.Context, l *referrerList) (*referrersI
 
 // wantedEntries are the entries that the index must have, and the index to begin
 // with where the target has none: the source's, byte for byte, or an empty one.
-func (p *publishing) wantedEntries(l *referrerList, digests []oci.Digest) (entries []referrersEntry, base *referrersIndex, err error) {
+func (p *publishing) wantedEntries(l *referrerList) (entries []referrersEntry, base *referrersIndex, err error) {
 	base = newReferrers()
 	if l.carried != nil {
 		body, err := readSmall(p.content, l.carried.digest)
@@ -228,7 +330,7 @@ func (p *publishing) wantedEntries(l *referrerList, digests []oci.Digest) (entri
 		}
 		entries = base.entries
 	}
-	for _, digest := range digests {
+	for _, digest := range l.byTag {
 		body, err := readSmall(p.content, digest)
 		if err != nil {
 			return nil, nil, err
@@ -262,69 +364,52 @@ func (p *publishing) existing(ctx context.Context, l *referrerList, index *refer
 	return &out, nil
 }
 
-// readLists asks how the target lists what is attached, when all is written, and
-// adds it to the receipt. What is listed in neither way nobody would find.
-func (p *publishing) readLists(ctx context.Context, lists []*referrerList, receipt *contract.ReceiptSpec) error {
+// readLists reads the indexes back that were written. What is listed in neither
+// way nobody would find.
+func (p *publishing) readLists(ctx context.Context, lists []*referrerList) error {
 	crew := p.newCrew(ctx)
 	for _, l := range lists {
+		if !l.written {
+			continue
+		}
 		crew.run(l.tag().String(), func(ctx context.Context) error {
-			tag, referrers, err := p.readListed(ctx, l)
-			if err != nil {
+			have, _, missing, err := p.merged(ctx, l)
+			switch {
+			case err != nil:
 				return fmt.Errorf("reading it back: %w", err)
+			case have == nil || missing > 0:
+				return fmt.Errorf("reading it back: %w", fault.Newf(fault.Protocol, "", "%d manifests that are attached to %s are not listed", missing, l.subject).
+					Hint("somebody else may be writing to the target; publish again when they are done"))
 			}
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if tag != nil {
-				receipt.Tags = append(receipt.Tags, *tag)
-			}
-			receipt.Referrers = append(receipt.Referrers, referrers...)
+			p.provenList(l, have)
 			return nil
 		})
 	}
-	err := crew.wait(ctx)
-	p.figures.Tags = int64(len(receipt.Tags))
-	return err
+	return crew.wait(ctx)
 }
 
-func (p *publishing) readListed(ctx context.Context, l *referrerList) (*contract.ReceiptTag, []contract.ReceiptReferrer, error) {
-	byTag, _, err := p.unlisted(ctx, l)
-	if err != nil {
-		return nil, nil, err
+// provenList adds to the Receipt how the target lists what is attached; have is
+// the index under the tag, nil where the API lists all.
+func (p *publishing) provenList(l *referrerList, have *referrersIndex) {
+	if l.carried != nil && !l.written {
+		p.Progress.AddImages(1)
 	}
-	wanted := map[oci.Digest]bool{} // in the index
-	for _, digest := range byTag {
-		wanted[digest] = true
-	}
-	var out []contract.ReceiptReferrer
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, digest := range l.digests {
 		how := contract.ListedByAPI
-		if wanted[digest] {
+		if slices.Contains(l.byTag, digest) {
 			how = contract.ListedByTag
 		}
-		out = append(out, contract.ReceiptReferrer{Repository: l.repo.String(), Subject: l.subject, Digest: digest, ListedBy: how})
-	}
-	if len(wanted) == 0 && l.carried == nil {
-		return nil, out, nil
-	}
-	entries, _, err := p.wantedEntries(l, byTag)
-	if err != nil {
-		return nil, nil, err
-	}
-	have, err := p.readList(ctx, l)
-	if err != nil {
-		return nil, nil, err
+		p.receipt.Referrers = append(p.receipt.Referrers, contract.ReceiptReferrer{Repository: l.repo.String(), Subject: l.subject, Digest: digest, ListedBy: how})
 	}
 	if have == nil {
-		have = newReferrers()
+		return
 	}
-	if _, missing := have.with(entries); missing > 0 {
-		return nil, nil, fault.Newf(fault.Protocol, "", "%d manifests that are attached to %s are not listed", missing, l.subject).
-			Hint("somebody else may be writing to the target; publish again when they are done")
-	}
-	return &contract.ReceiptTag{
+	p.receipt.Tags = append(p.receipt.Tags, contract.ReceiptTag{
 		Repository: l.repo.String(), Tag: l.tag().Tag, Digest: oci.DigestOf(have.raw),
 		MediaType: oci.MediaTypeIndex, Size: int64(len(have.raw)), Referrers: true,
-	}, out, nil
+	})
 }
 
 // referrersIndex is an index of referrers. Whatever its author wrote into it stays.

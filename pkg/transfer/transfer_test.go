@@ -392,15 +392,7 @@ func TestDownloadContinues(t *testing.T) {
 // publishTo publishes everything that sel finds to a fresh target.
 func (b *bench) publishTo(target *registrytest.Server, prefixes ...Prefix) (*Publisher, contract.Contents) {
 	b.t.Helper()
-	st := b.open()
-	b.t.Cleanup(func() { st.Close() })
-	c, err := b.close(st, b.product())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if _, err := b.download(st, &c, progress.None()); err != nil {
-		b.t.Fatal(err)
-	}
+	st, c := b.fetched(b.product())
 	return &Publisher{
 		Target: client(b.t), Content: st, Root: target.Repository("mirror/dkp"), Prefixes: prefixes,
 		Parallel: 4, Retry: quick, Log: slog.New(slog.DiscardHandler), Progress: progress.None(),
@@ -747,14 +739,14 @@ func TestPublishRepairs(t *testing.T) {
 	if len(manifests) > 1 {
 		target.Delete(repo, string(manifests[0].Digest))
 	}
-	p.TrustTags = true
+	p.CheckBlobs = false
 	if _, _, err := p.Publish(t.Context(), &c); err != nil {
 		t.Fatal(err)
 	}
 	if target.Has(repo, blobs[0]) {
 		t.Fatal("a run that trusts tags looked at blobs: the check below proves nothing")
 	}
-	p.TrustTags = false
+	p.CheckBlobs = true
 	_, figures, err := p.Publish(t.Context(), &c)
 	if err != nil {
 		t.Fatal(err)

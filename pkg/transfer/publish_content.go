@@ -1,0 +1,79 @@
+package transfer
+
+import (
+	"bytes"
+	"io"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/oci"
+	"ferry/pkg/progress"
+	"ferry/pkg/store"
+)
+
+// counted tells progress of the bytes read, those of a repeated upload once.
+type counted struct {
+	body           io.ReadSeeker
+	progress       progress.Tracker
+	position, most int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	c.position += int64(n)
+	if c.position > c.most {
+		c.progress.AddBytes(c.position - c.most)
+		c.most = c.position
+	}
+	return n, err
+}
+
+func (c *counted) Seek(offset int64, whence int) (int64, error) {
+	position, err := c.body.Seek(offset, whence)
+	c.position = position
+	return position, err
+}
+
+// placeholderContent is content with the placeholder image added.
+type placeholderContent struct {
+	store.Reader
+	image oci.Placeholder
+}
+
+func (c placeholderContent) manifest() *contract.Manifest {
+	m := &contract.Manifest{Digest: c.image.Descriptor.Digest, MediaType: c.image.Descriptor.MediaType, Size: c.image.Descriptor.Size}
+	for _, b := range c.image.Blobs {
+		m.References = append(m.References, b.Descriptor.Digest)
+	}
+	return m
+}
+
+func (c placeholderContent) find(d oci.Digest) ([]byte, bool) {
+	if d == c.image.Descriptor.Digest {
+		return c.image.Manifest, true
+	}
+	for _, b := range c.image.Blobs {
+		if d == b.Descriptor.Digest {
+			return b.Content, true
+		}
+	}
+	return nil, false
+}
+
+func (c placeholderContent) Stat(d oci.Digest) (int64, error) {
+	if b, ok := c.find(d); ok {
+		return int64(len(b)), nil
+	}
+	return c.Reader.Stat(d)
+}
+
+func (c placeholderContent) Open(d oci.Digest) (store.Blob, error) {
+	if b, ok := c.find(d); ok {
+		return memoryBlob{bytes.NewReader(b)}, nil
+	}
+	return c.Reader.Open(d)
+}
+
+type memoryBlob struct{ *bytes.Reader }
+
+func (memoryBlob) Close() error  { return nil }
+func (b memoryBlob) Size() int64 { return b.Reader.Size() }

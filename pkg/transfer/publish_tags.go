@@ -1,0 +1,261 @@
+package transfer
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"ferry/pkg/contract"
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+)
+
+// listFrom is the number of tags from which on a repository that lacks one of
+// them is asked for its list: one request instead of as many.
+const listFrom = 3
+
+// compare returns the tasks whose tag does not stand yet, sorted by phase. One
+// tag of each repository goes first: where it is missing, the repository's list
+// of tags spares the questions for the others.
+func (p *publishing) compare(ctx context.Context, tasks []tagTask) ([]tagTask, error) {
+	var opening, others []tagTask
+	for _, t := range tasks {
+		if p.places[t.ref.Repository].first == t.row {
+			opening = append(opening, t)
+		} else {
+			others = append(others, t)
+		}
+	}
+	missing, err := p.ask(ctx, opening, p.standsInList)
+	if err != nil {
+		return nil, err
+	}
+	more, err := p.ask(ctx, others, p.standsInList)
+	missing = append(missing, more...)
+	slices.SortFunc(missing, func(a, b tagTask) int {
+		return cmp.Or(cmp.Compare(a.phase, b.phase), cmp.Compare(a.ref.Path, b.ref.Path), cmp.Compare(a.ref.Tag, b.ref.Tag))
+	})
+	return missing, err
+}
+
+// ask returns those of tasks that do not stand, in no order.
+func (p *publishing) ask(ctx context.Context, tasks []tagTask, stands func(context.Context, tagTask) (bool, error)) ([]tagTask, error) {
+	var mu sync.Mutex
+	var missing []tagTask
+	crew := p.newCrew(ctx)
+	for _, t := range tasks {
+		crew.run(t.ref.String(), func(ctx context.Context) error {
+			there, err := stands(ctx, t)
+			switch {
+			case err != nil:
+				return err
+			case there:
+				p.Progress.AddImages(1)
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			missing = append(missing, t)
+			return nil
+		})
+	}
+	return missing, crew.wait(ctx)
+}
+
+// standsByName reads the tag, whole: one that is right is proven by that, and
+// noted for the Receipt.
+func (p *publishing) standsByName(ctx context.Context, t tagTask) (bool, error) {
+	at := p.places[t.ref.Repository]
+	desc, err := p.readTag(ctx, t.ref)
+	switch {
+	case fault.KindOf(err) == fault.NotFound:
+		at.missed.Store(true)
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	at.used.Store(true)
+	at.standing.CompareAndSwap(nil, &t.ref.Tag)
+	if !t.stands(desc) {
+		return false, nil
+	}
+	p.proven(t, desc)
+	return true, nil
+}
+
+// standsInList is standsByName, but takes the word of a list that does not have
+// the tag. At worst the list is behind, and what stands there is written again.
+func (p *publishing) standsInList(ctx context.Context, t tagTask) (bool, error) {
+	at := p.places[t.ref.Repository]
+	if at.tags >= listFrom && at.missed.Load() {
+		list, err := p.tagList(ctx, at)
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		if _, has := slices.BinarySearch(list, t.ref.Tag); err == nil && !has {
+			return false, nil
+		}
+	}
+	return p.standsByName(ctx, t)
+}
+
+// tagList returns all tags of a repository, sorted, none of one that does not
+// exist. After any error the tags are asked for one by one.
+func (p *publishing) tagList(ctx context.Context, at *place) ([]string, error) {
+	return p.listed.get(at, func() (tags []string, err error) {
+		err = p.try(ctx, at.name, func() (err error) {
+			tags, err = p.Target.Tags(ctx, at.repo)
+			return err
+		})
+		if err != nil && fault.KindOf(err) != fault.NotFound {
+			p.Log.Debug("there is no list of tags; they are asked for one by one", "repository", at.name, "cause", err)
+			return nil, err
+		}
+		slices.Sort(tags)
+		if standing := at.standing.Load(); standing != nil {
+			if _, has := slices.BinarySearch(tags, *standing); !has {
+				return nil, fault.Newf(fault.Protocol, at.name, "the list does not have %s, which stands", *standing)
+			}
+		}
+		if len(tags) > 0 {
+			at.used.Store(true)
+		}
+		return tags, nil
+	})
+}
+
+func (p *publishing) readTag(ctx context.Context, ref oci.Reference) (desc oci.Descriptor, err error) {
+	err = p.try(ctx, ref.String(), func() (err error) {
+		desc, _, err = p.Target.Manifest(ctx, ref)
+		return err
+	})
+	return desc, err
+}
+
+// proven notes what was read under a tag. Each task has a row of its own.
+func (p *publishing) proven(t tagTask, desc oci.Descriptor) {
+	p.receipt.Tags[t.row] = contract.ReceiptTag{
+		Repository: p.places[t.ref.Repository].name, Tag: t.ref.Tag, Digest: desc.Digest,
+		MediaType: desc.MediaType, Size: desc.Size, Discovery: t.discovery, Referrers: t.list && oci.IsIndex(desc.MediaType),
+	}
+}
+
+// contentFirst splits tasks, which are sorted by phase, behind the first phase.
+func contentFirst(tasks []tagTask) (content, later []tagTask) {
+	n := slices.IndexFunc(tasks, func(t tagTask) bool { return t.phase > contract.PhaseContent })
+	if n < 0 {
+		n = len(tasks)
+	}
+	return tasks[:n], tasks[n:]
+}
+
+// tags puts the tags, a phase after the other.
+func (p *publishing) tags(ctx context.Context, tasks []tagTask) error {
+	p.Progress.Phase("writing tags")
+	for len(tasks) > 0 {
+		n := slices.IndexFunc(tasks, func(t tagTask) bool { return t.phase != tasks[0].phase })
+		if n < 0 {
+			n = len(tasks)
+		}
+		crew := p.newCrew(ctx)
+		for _, t := range tasks[:n] {
+			crew.run(t.ref.String(), func(ctx context.Context) error { return p.tag(ctx, t) })
+		}
+		if err := crew.wait(ctx); err != nil {
+			return err
+		}
+		tasks = tasks[n:]
+	}
+	return nil
+}
+
+func (p *publishing) tag(ctx context.Context, t tagTask) error {
+	err := p.put(ctx, t.ref, t.digest)
+	if err != nil && !p.stoodBefore(ctx, t, err) {
+		return err
+	}
+	p.Progress.AddImages(1)
+	if err != nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.figures.TagsWritten++
+	return nil
+}
+
+// stoodBefore reports whether a tag whose writing was refused is right. Tags that
+// may be written once are refused to whoever repeats himself (Q24): after an
+// answer that was lost, or a list of tags that was behind.
+func (p *publishing) stoodBefore(ctx context.Context, t tagTask, refusal error) bool {
+	switch fault.KindOf(refusal) {
+	case fault.Denied, fault.Protocol, fault.Unsupported:
+		there, err := p.standsByName(ctx, t)
+		return err == nil && there
+	}
+	return false
+}
+
+// put sends a manifest. A registry may have said that it has a blob and then
+// miss it (half-deleted, or eventually consistent: Q16); then the blobs are sent
+// once more, without asking.
+func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Digest) error {
+	if err := p.writable(ctx, ref.Repository); err != nil {
+		return err
+	}
+	body, err := readSmall(p.content, digest)
+	if err != nil {
+		return err
+	}
+	m := p.graph[digest]
+	send := func() error {
+		return p.try(ctx, ref.String(), func() error { return p.Target.PutManifest(ctx, ref, m.MediaType, body) })
+	}
+	err = send()
+	if fault.KindOf(err) != fault.NotFound {
+		return err
+	}
+	p.Log.Warn("the registry misses a part that it said it had; sending the parts again", "manifest", ref, "cause", err)
+	for _, d := range m.References {
+		if _, isManifest := p.graph[d]; isManifest {
+			if err := p.put(ctx, ref.Repository.WithDigest(d), d); err != nil {
+				return err
+			}
+			continue
+		}
+		desc, err := p.describe(d)
+		if err != nil {
+			return err
+		}
+		if err := p.upload(ctx, desc, ref.Repository); err != nil {
+			return err
+		}
+	}
+	return send()
+}
+
+// readBack asks for the manifest of every tag that was written, whole, and hashes
+// it: what the target gives its readers counts, not what it answered to the writer.
+func (p *publishing) readBack(ctx context.Context, written []tagTask) error {
+	crew := p.newCrew(ctx)
+	for _, t := range written {
+		if p.receipt.Tags[t.row].Digest != "" {
+			continue // it was refused, and read for that
+		}
+		crew.run(t.ref.String(), func(ctx context.Context) error {
+			desc, err := p.readTag(ctx, t.ref)
+			if err != nil {
+				return fmt.Errorf("reading it back: %w", err)
+			}
+			if !t.stands(desc) {
+				return fault.Newf(fault.Protocol, "", "reading it back gave %s, but %s was published", desc.Digest, t.digest).
+					Hint("somebody else may be writing to the target; publish again when they are done")
+			}
+			p.proven(t, desc)
+			return nil
+		})
+	}
+	return crew.wait(ctx)
+}
