@@ -17,7 +17,7 @@ import (
 	"ferry/pkg/registry/registrytest"
 )
 
-// Promise 4: a bundle is the same to the byte, its document too, whether its blobs
+// S6.9.1: a bundle is the same to the byte, its document too, whether its blobs
 // came through a store or straight into the archives, in which case pack reads and
 // writes none of them again, and the store has next to nothing.
 func TestFetchIntoArchives(t *testing.T) {
@@ -138,7 +138,7 @@ func receivedIn(t *testing.T, dir string, sizes map[string]string) map[string]bo
 	return have
 }
 
-// Promise 3: a fetch into archives that is killed at many points goes on each time;
+// S6.9.4: a fetch into archives that is killed at many points goes on each time;
 // no finished blob is requested again, other images may be wanted meanwhile, and
 // the bundle is that of an undisturbed run.
 func TestFetchIntoArchivesKilled(t *testing.T) {

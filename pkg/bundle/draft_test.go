@@ -217,7 +217,7 @@ func finishDraft(t *testing.T, dir string, contents *contract.Contents, content 
 	return err
 }
 
-// What an earlier run received is there again, in the archives too that it
+// S6.9.4: what an earlier run received is there again, in the archives too that it
 // finished; only the rest is received.
 func TestDraftGoesOn(t *testing.T) {
 	for _, chunkSize := range []int64{0, 700} {
@@ -282,7 +282,7 @@ func TestDraftRefusesOtherBlobs(t *testing.T) {
 	wantFault(t, err, fault.Usage)
 }
 
-// What an earlier run received is hashed again on its way into the archive's sum,
+// S6.9.4: what an earlier run received is hashed again on its way into the archive's sum,
 // and received again when the disk has damaged it.
 func TestDraftFindsRot(t *testing.T) {
 	want, contents, content := reference(t, Options{})
@@ -374,7 +374,7 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// When the contents have changed since an earlier run, its archives have to be laid
+// S6.9.4: when the contents have changed since an earlier run, its archives have to be laid
 // out anew, and nothing that was received is asked for again.
 func TestDraftOfChangedContents(t *testing.T) {
 	build := func(more bool) (*contract.Contents, *memory) {
