@@ -53,8 +53,9 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 			k.locked[im.Source] = im.Digest
 		}
 	}
-	for _, im := range sel.Images {
-		k.want(wanted{SelectedImage: im})
+	for i := range sel.Images {
+		im := &sel.Images[i]
+		crew.goUnlimited(im.Source, func(ctx context.Context) error { return k.want(ctx, wanted{SelectedImage: *im}) })
 	}
 	if err := crew.wait(ctx); err != nil {
 		return contract.Contents{}, err
@@ -73,10 +74,11 @@ type wanted struct {
 	guessed  bool // its tag is derived, so it need not exist
 }
 
-// found is a wanted image with its digest.
+// found is an image of the contents, as the one that is wanted at a tag has it.
 type found struct {
-	wanted
-	digest oci.Digest
+	contract.Image
+	depth int
+	needs string
 }
 
 // closing is the state of one Close.
@@ -111,15 +113,13 @@ type parsedManifest struct {
 	*oci.Manifest
 }
 
-// want starts an image. What it leads to is started in turn.
-func (k *closing) want(w wanted) {
-	k.crew.goUnlimited(w.Source, func(ctx context.Context) error {
-		ref, err := oci.ParseReference(w.Source)
-		if err != nil {
-			return fault.New(fault.Damaged, w.Source, err)
-		}
-		return k.advise(w, k.have(ctx, w, ref))
-	})
+// want finds an image. What it leads to is started in turn.
+func (k *closing) want(ctx context.Context, w wanted) error {
+	ref, err := oci.ParseReference(w.Source)
+	if err != nil {
+		return fault.New(fault.Damaged, w.Source, err)
+	}
+	return k.advise(w, k.have(ctx, w, ref))
 }
 
 // have finds an image with all that belongs to it, and starts what it leads to.
@@ -145,7 +145,9 @@ func (k *closing) have(ctx context.Context, w wanted, ref oci.Reference) error {
 	}
 	if !w.LinksOnly {
 		k.mu.Lock()
-		k.images = append(k.images, found{w, digest})
+		k.images = append(k.images, found{contract.Image{
+			Archive: w.Archive, Path: w.Path, Tag: w.Tag, Phase: w.Phase, Digest: digest, Source: w.Source, Reason: w.Reason,
+		}, w.depth, w.Needs})
 		k.mu.Unlock()
 	}
 	return k.follow(ctx, w, ref, digest, manifest)
@@ -181,17 +183,19 @@ func (k *closing) absent(w wanted, err error) error {
 // Selection has locked is not asked for at all: what it stood for was read, and
 // something was decided by that.
 func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci.Manifest, error) {
-	if digest, ok := k.locked[ref.String()]; ok {
+	if ref.Digest != "" {
+		m, err := k.load(ctx, ref.Repository, ref.Digest)
+		return ref.Digest, m, err
+	}
+	name := ref.String()
+	if digest, ok := k.locked[name]; ok {
 		m, err := k.load(ctx, ref.Repository, digest)
 		return digest, m, outdated(ref, digest, err)
 	}
-	digest, err := k.resolved.get(ref.String(), func() (oci.Digest, error) {
-		if ref.Digest != "" {
-			return ref.Digest, nil
-		}
+	digest, err := k.resolved.get(name, func() (oci.Digest, error) {
 		var desc oci.Descriptor
 		err := k.crew.slot(func() error {
-			return k.retry.do(ctx, k.log, ref.String(), func() (bool, error) {
+			return k.retry.do(ctx, k.log, name, func() (bool, error) {
 				var err error
 				desc, err = k.source.Resolve(ctx, ref)
 				return false, err
@@ -204,8 +208,8 @@ func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci
 	}
 	k.tags.prove(ref)
 	m, err := k.load(ctx, ref.Repository, digest)
-	if err != nil && ref.Digest == "" {
-		err = fault.Part(ref.String(), err) // the tag is there, so the image is not absent
+	if err != nil {
+		err = fault.Part(name, err) // the tag is there, so the image is not absent
 	}
 	return digest, m, err
 }
@@ -315,15 +319,26 @@ func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, erro
 
 // skipNeedy skips the images that need one which was skipped.
 func (k *closing) skipNeedy() {
-	have := map[string]bool{}
+	have := map[string]bool{} // of those that are needed
 	for _, f := range k.images {
-		have[f.Path+":"+f.Tag] = true
+		if f.needs != "" {
+			have[f.needs] = false
+		}
+	}
+	if len(have) == 0 {
+		return
+	}
+	for _, f := range k.images {
+		target := f.Path + ":" + f.Tag
+		if _, needed := have[target]; needed {
+			have[target] = true
+		}
 	}
 	k.images = slices.DeleteFunc(k.images, func(f found) bool {
-		if f.Needs == "" || have[f.Needs] {
+		if f.needs == "" || have[f.needs] {
 			return false
 		}
-		k.skipped = append(k.skipped, contract.Skipped{Source: f.Source, Path: f.Path, Tag: f.Tag, Reason: f.Reason + "; the source does not have " + f.Needs})
+		k.skipped = append(k.skipped, contract.Skipped{Source: f.Source, Path: f.Path, Tag: f.Tag, Reason: f.Reason + "; the source does not have " + f.needs})
 		return true
 	})
 }
@@ -335,18 +350,15 @@ func oneOwner(images []found) ([]contract.Image, error) {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.depth, b.depth),
 			cmp.Compare(a.Archive, b.Archive), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Reason, b.Reason))
 	})
-	var out []contract.Image
+	out := make([]contract.Image, 0, len(images))
 	for i, f := range images {
 		if i > 0 && f.Path == images[i-1].Path && f.Tag == images[i-1].Tag {
-			if owner := out[len(out)-1]; owner.Digest != f.digest {
-				return nil, fault.Newf(fault.Protocol, f.Path+":"+f.Tag, "two images claim this tag: %s (%s) and %s (%s)", owner.Digest, owner.Source, f.digest, f.Source)
+			if owner := out[len(out)-1]; owner.Digest != f.Digest {
+				return nil, fault.Newf(fault.Protocol, f.Path+":"+f.Tag, "two images claim this tag: %s (%s) and %s (%s)", owner.Digest, owner.Source, f.Digest, f.Source)
 			}
 			continue
 		}
-		out = append(out, contract.Image{
-			Archive: f.Archive, Path: f.Path, Tag: f.Tag, Phase: f.Phase,
-			Digest: f.digest, Source: f.Source, Reason: f.Reason,
-		})
+		out = append(out, f.Image)
 	}
 	return out, nil
 }
