@@ -45,8 +45,9 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 		attached:  sel.Attached,
 		tags:      newKnownTags(sel.Images),
 		locked:    map[string]oci.Digest{},
-		manifests: map[oci.Digest]contract.Manifest{},
+		manifests: contract.Graph{},
 		blobs:     map[oci.Digest]contract.Blob{},
+		words:     map[string]string{},
 	}
 	for _, im := range sel.Images {
 		if im.Digest != "" {
@@ -99,8 +100,9 @@ type closing struct {
 	mu        sync.Mutex
 	images    []found
 	skipped   []contract.Skipped
-	manifests map[oci.Digest]contract.Manifest
+	manifests contract.Graph
 	blobs     map[oci.Digest]contract.Blob
+	words     map[string]string // media types and repositories, each once
 }
 
 type loadKey struct {
@@ -230,11 +232,17 @@ func outdated(ref oci.Reference, digest oci.Digest, err error) error {
 func (k *closing) load(ctx context.Context, repo oci.Repository, digest oci.Digest) (*oci.Manifest, error) {
 	return k.loaded.get(loadKey{repo, digest}, func() (*oci.Manifest, error) {
 		p, err := k.parsed.get(digest, func() (p parsedManifest, err error) {
+			var m *oci.Manifest
 			err = k.crew.slot(func() error {
-				p.desc, _, p.Manifest, err = k.parse(ctx, repo, digest)
+				p.desc, _, m, err = k.parse(ctx, repo, digest)
 				return err
 			})
-			return p, err
+			if err != nil {
+				return p, err
+			}
+			p.Manifest = k.slim(m)
+			p.desc.MediaType = p.Manifest.MediaType
+			return p, nil
 		})
 		if err != nil {
 			return nil, err
@@ -265,25 +273,56 @@ func (k *closing) require(ctx context.Context, repo oci.Repository, digest oci.D
 func (k *closing) note(repo oci.Repository, desc oci.Descriptor, m *oci.Manifest) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	entry, known := k.manifests[desc.Digest]
-	if !known {
-		entry = contract.DescribeManifest(desc, m)
-		entry.Repository = repo.String()
-	}
-	entry.Repository = min(entry.Repository, repo.String())
-	k.manifests[desc.Digest] = entry
+	name := k.word(repo.String())
 	for _, d := range m.Blobs {
 		b, known := k.blobs[d.Digest]
 		if !known {
-			b = contract.Blob{Digest: d.Digest, Size: d.Size, Repository: repo.String()}
+			b = contract.Blob{Digest: d.Digest, Size: d.Size, Repository: name}
 		}
 		if b.Size != d.Size {
 			return sizeError(d, b.Size)
 		}
-		b.Repository = min(b.Repository, repo.String())
+		b.Repository = min(b.Repository, name)
 		k.blobs[d.Digest] = b
 	}
+	entry, known := k.manifests[desc.Digest]
+	if !known {
+		described := contract.DescribeManifest(desc, m)
+		entry = &described
+		entry.Repository = name
+		k.manifests[desc.Digest] = entry
+	}
+	entry.Repository = min(entry.Repository, name)
 	return nil
+}
+
+// slim returns what the closing needs of a manifest, which stays in memory until it
+// ends, with all others: what many say in the same words is there once.
+func (k *closing) slim(m *oci.Manifest) *oci.Manifest {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, list := range [][]oci.Descriptor{m.Manifests, m.Blobs} {
+		for i := range list {
+			list[i].MediaType = k.word(list[i].MediaType)
+			if b, known := k.blobs[list[i].Digest]; known {
+				list[i].Digest = b.Digest
+			}
+		}
+	}
+	out := &oci.Manifest{MediaType: k.word(m.MediaType), Manifests: m.Manifests, Blobs: m.Blobs, Subject: m.Subject}
+	if len(m.Layers) > 0 {
+		out.Layers = m.Blobs[1:] // behind the config
+	}
+	return out
+}
+
+// word returns the copy of s that is kept. k.mu is held.
+func (k *closing) word(s string) string {
+	kept, ok := k.words[s]
+	if !ok {
+		k.words[s], kept = s, s
+	}
+	return kept
 }
 
 // contents assembles what was found, in an order that does not depend on the
@@ -366,20 +405,18 @@ func oneOwner(images []found) ([]contract.Image, error) {
 // addNeeded adds the manifests and blobs that the images need; images read for
 // their links alone leave none.
 func (k *closing) addNeeded(c *contract.Contents) {
-	all := contract.Contents{}
-	for _, m := range k.manifests {
-		all.Manifests = append(all.Manifests, m)
-	}
 	roots := make([]oci.Digest, len(c.Images))
 	for i, im := range c.Images {
 		roots[i] = im.Digest
 	}
-	manifests, blobs := all.Graph().Closure(roots...)
-	for _, m := range manifests {
-		c.Manifests = append(c.Manifests, *m)
+	manifests, blobs := k.manifests.Closure(roots...)
+	c.Manifests = make([]contract.Manifest, len(manifests))
+	for i, m := range manifests {
+		c.Manifests[i] = *m
 	}
-	for _, d := range blobs {
-		c.Blobs = append(c.Blobs, k.blobs[d])
+	c.Blobs = make([]contract.Blob, len(blobs))
+	for i, d := range blobs {
+		c.Blobs[i] = k.blobs[d]
 	}
 }
 
