@@ -1,14 +1,13 @@
 package scale
 
-import (
-	"fmt"
-	"math"
-)
+import "math"
 
 // Fit is how a cost grows: as images to the power of Exponent.
 type Fit struct {
 	Exponent float64
-	// Points are the numbers of images that it was fitted over.
+	// Points are the numbers of images that it was fitted over. There are none
+	// where the cost of the images is lost in what starting a program costs:
+	// then Exponent is 0, and says nothing.
 	Points []int
 }
 
@@ -26,18 +25,17 @@ type sample struct {
 // images and the cost of base, the smallest source, are taken off, which leaves a
 // line a line. What is left of the smaller sources is mostly noise; where it is
 // less than the base itself they do not count, as long as three others do.
-func fit(base sample, samples []sample) (Fit, error) {
+func fit(base sample, samples []sample) Fit {
 	const needed = 3
-	kept := samples
-	for len(kept) > needed && kept[0].cost-base.cost < base.cost {
-		kept = kept[1:]
+	for len(samples) > needed && samples[0].cost-base.cost < base.cost {
+		samples = samples[1:]
 	}
 	var out Fit
 	var n, sumX, sumY, sumXX, sumXY float64
-	for _, s := range kept {
+	for _, s := range samples {
 		images, cost := s.images-base.images, s.cost-base.cost
 		if images <= 0 || cost <= 0 {
-			return Fit{}, fmt.Errorf("%d images cost %g, which is not more than the %g of %d: nothing grows", s.images, s.cost, base.cost, base.images)
+			return Fit{}
 		}
 		x, y := math.Log(float64(images)), math.Log(cost)
 		n, sumX, sumY, sumXX, sumXY = n+1, sumX+x, sumY+y, sumXX+x*x, sumXY+x*y
@@ -45,8 +43,8 @@ func fit(base sample, samples []sample) (Fit, error) {
 	}
 	spread := n*sumXX - sumX*sumX
 	if n < 2 || spread <= 0 {
-		return Fit{}, fmt.Errorf("a growth needs two sizes, not %d", len(kept))
+		return Fit{}
 	}
 	out.Exponent = (n*sumXY - sumX*sumY) / spread
-	return out, nil
+	return out
 }
