@@ -253,6 +253,39 @@ func TestCodecAgreesWithJSON(t *testing.T) {
 	}
 }
 
+// Lists lie in lists as deep as somebody writes them, and are whole at every depth.
+func TestDecodeListsInLists(t *testing.T) {
+	var links []Link
+	for depth := range 2 * countedDepth {
+		links = []Link{
+			{Kind: LinkTags, File: fmt.Sprint("first of ", depth), Repository: "h/p"},
+			{Kind: LinkTags, File: fmt.Sprint("second of ", depth), Repository: "h/p", Links: links},
+			{Kind: LinkTags, File: fmt.Sprint("third of ", depth), Repository: "h/p", Optional: true},
+		}
+	}
+	spec := SelectionSpec{
+		Vendor: "v", Archives: []Archive{{Name: "x"}},
+		Images: []SelectedImage{{Source: "h/p:t", Archive: "x", Path: "p", Tag: "t", Links: links}},
+	}
+	text, err := Encode(New("test", nil, spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := Decode[SelectionSpec](text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(links, doc.Spec.Images[0].Links); diff != "" {
+		t.Errorf("links (-want +got):\n%s", diff)
+	}
+	spoilt := strings.Replace(string(text), `"file":"third of 0"`, `"file":3`, 1)
+	_, err = Decode[SelectionSpec]([]byte(spoilt))
+	where := "Selection.spec.images[0]" + strings.Repeat(".links[1]", 2*countedDepth-1) + ".links[2].file"
+	if err == nil || !strings.HasPrefix(err.Error(), where+": ") {
+		t.Errorf("got %v, want an error at %s", err, where)
+	}
+}
+
 // Blanks and escapes stand where JSON lets them, and the order of fields is free.
 func TestDecodeReadsWhatIsWellFormed(t *testing.T) {
 	text := planText(t)

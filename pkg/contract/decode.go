@@ -319,25 +319,37 @@ func (r *reader) stringOf(s *schema) string {
 	return s.last
 }
 
+// countedDepth is how deep in lists those are that are counted before they are
+// read. Without a bound, one who puts lists into lists could have the innermost
+// counted thousands of times.
+const countedDepth = 3
+
 // list fills a slice that is as long as the list: one that grows is several times
 // in memory.
 func (r *reader) list(s *schema, v reflect.Value) error {
-	from := r.start() + 1
-	length := 0
-	for r.pos = from; r.more(']'); length++ {
-		r.skip()
+	r.pos = r.start() + 1
+	capacity := 0
+	if len(r.counts) < countedDepth {
+		from := r.pos
+		for r.more(']') {
+			r.skip()
+			capacity++
+		}
+		r.pos = from
 	}
-	r.pos = from
-	v.Set(reflect.MakeSlice(s.typ, length, length))
+	v.Set(reflect.MakeSlice(s.typ, 0, capacity))
 	r.path = append(r.path, "[]")
 	r.counts = append(r.counts, 0)
-	for i := range length {
+	for i := 0; r.more(']'); i++ {
+		if i == v.Cap() {
+			v.Grow(1)
+		}
+		v.SetLen(i + 1)
 		r.counts[len(r.counts)-1] = i
 		if err := r.value(s.elem, v.Index(i)); err != nil {
 			return err
 		}
 	}
-	r.more(']')
 	r.path = r.path[:len(r.path)-1]
 	r.counts = r.counts[:len(r.counts)-1]
 	return nil
