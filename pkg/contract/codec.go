@@ -1,14 +1,11 @@
 package contract
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"strings"
-	"unicode/utf8"
 
 	"ferry/pkg/oci"
 )
@@ -73,72 +70,6 @@ func normalize[S any, P SpecOf[S]](doc *Document[S]) {
 	}
 }
 
-// Encode returns the canonical text of doc: fixed key order, sorted lists, one
-// list element a line, a final newline. A spec that Validate refuses is not
-// written.
-func Encode[S any, P SpecOf[S]](doc *Document[S]) ([]byte, error) {
-	normalize[S, P](doc)
-	if err := P(&doc.Spec).Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", doc.Kind, ErrInvalid, err)
-	}
-	var buf bytes.Buffer
-	if err := encodeValue(&buf, reflect.ValueOf(doc).Elem(), ""); err != nil {
-		return nil, fmt.Errorf("%s: %w", doc.Kind, err)
-	}
-	buf.WriteByte('\n')
-	return buf.Bytes(), nil
-}
-
-// encodeValue writes structs a field a line and lists an element a line;
-// elements themselves are compact.
-func encodeValue(buf *bytes.Buffer, v reflect.Value, indent string) error {
-	inner := indent + "  "
-	switch v.Kind() {
-	case reflect.Struct:
-		buf.WriteByte('{')
-		separator := "\n"
-		for _, f := range fieldsOf(v.Type()) {
-			if f.omitEmpty && v.Field(f.index).IsZero() {
-				continue
-			}
-			fmt.Fprintf(buf, "%s%s%q: ", separator, inner, f.name)
-			if err := encodeValue(buf, v.Field(f.index), inner); err != nil {
-				return err
-			}
-			separator = ",\n"
-		}
-		buf.WriteString("\n" + indent + "}")
-		return nil
-	case reflect.Slice:
-		if v.Len() == 0 {
-			buf.WriteString("[]")
-			return nil
-		}
-		buf.WriteByte('[')
-		separator := "\n"
-		for i := range v.Len() {
-			buf.WriteString(separator + inner)
-			if err := encodeCompact(buf, v.Index(i).Interface()); err != nil {
-				return err
-			}
-			separator = ",\n"
-		}
-		buf.WriteString("\n" + indent + "]")
-		return nil
-	}
-	return encodeCompact(buf, v.Interface())
-}
-
-func encodeCompact(buf *bytes.Buffer, v any) error {
-	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return err
-	}
-	buf.Truncate(buf.Len() - 1) // the encoder's newline
-	return nil
-}
-
 // HashOptions returns the Input that stands for options, which must encode as
 // JSON in a fixed order (structs do).
 func HashOptions(options any) (Input, error) {
@@ -149,243 +80,51 @@ func HashOptions(options any) (Input, error) {
 	return Input{Kind: KindOptions, Digest: oci.DigestOf(text)}, nil
 }
 
-// Sniff returns the kind that a document says it is, checking no more than
-// that it is one.
-func Sniff(data []byte) (Kind, error) {
-	if err := checkText(data); err != nil {
-		return "", err
-	}
-	var head struct {
-		APIVersion string `json:"apiVersion"`
-		Kind       Kind   `json:"kind"`
-	}
-	if err := json.Unmarshal(data, &head); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrType, err)
-	}
-	if head.APIVersion != APIVersion {
-		return "", versionError(head.APIVersion)
-	}
-	return head.Kind, nil
-}
-
-// Decode reads exactly one document of S's kind, and refuses everything that a
-// reader could silently misunderstand: see the errors above.
-func Decode[S any, P SpecOf[S]](data []byte) (*Document[S], error) {
-	kind, err := Sniff(data)
-	if err != nil {
-		return nil, err
-	}
-	var doc Document[S]
-	want := P(&doc.Spec).Kind()
-	if kind != want {
-		return nil, fmt.Errorf("%w: it is a %q, this needs a %s", ErrKind, kind, want)
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	check := checker{dec: dec, path: []string{string(want)}, fields: map[reflect.Type][]field{}}
-	if err := check.value(reflect.TypeOf(doc)); err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrType, err)
-	}
-	for _, in := range doc.Metadata.Inputs {
-		if !in.Digest.Valid() {
-			return nil, fmt.Errorf("%s: %w: metadata.inputs: %q is not a sha256 digest", want, ErrInvalid, in.Digest)
-		}
-	}
-	normalize[S, P](&doc)
-	if err := P(&doc.Spec).Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", want, ErrInvalid, err)
-	}
-	return &doc, nil
-}
-
-func versionError(found string) error {
-	return fmt.Errorf("%w %q: this build reads %s; use the same ferry release on both sides", ErrVersion, found, APIVersion)
-}
-
-// checkText tells whether data is one complete JSON value and nothing else.
-func checkText(data []byte) error {
-	trimmed := bytes.TrimSpace(data)
-	if len(trimmed) == 0 {
-		return ErrEmpty
-	}
-	if !utf8.Valid(trimmed) {
-		return fmt.Errorf("%w: it is not UTF-8 text", ErrSyntax)
-	}
-	dec := json.NewDecoder(bytes.NewReader(trimmed))
-	var first json.RawMessage
-	switch err := dec.Decode(&first); {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return fmt.Errorf("%w after %d bytes", ErrTruncated, len(data))
-	case err != nil:
-		return fmt.Errorf("%w: %w", ErrSyntax, err)
-	}
-	if first[0] != '{' {
-		return fmt.Errorf("%w: it does not begin with {", ErrSyntax)
-	}
-	rest := bytes.TrimSpace(trimmed[dec.InputOffset():])
-	switch {
-	case len(rest) == 0:
-		return nil
-	case json.Valid(rest) || rest[0] == '{':
-		return fmt.Errorf("%w, at byte %d", ErrSecondDocument, dec.InputOffset())
-	}
-	return fmt.Errorf("%w, at byte %d", ErrTrailing, dec.InputOffset())
+// schema is how values of a type are written and read.
+type schema struct {
+	typ    reflect.Type
+	kind   reflect.Kind
+	fields []field // of a struct, in order
+	elem   *schema // of a list
+	// last is the string that was read last here. Neighbours in a list mostly
+	// have the repository, the media type or the archive in common, and then
+	// one copy serves all.
+	last string
 }
 
 // field is a struct field as its json tag names it.
 type field struct {
+	*schema
 	name      string
 	index     int
 	omitEmpty bool
 }
 
-// fieldsOf lists t's fields in order. All fields of documents have a json tag
-// and none is embedded, which TestDocumentTypes holds them to.
-func fieldsOf(t reflect.Type) []field {
-	fields := make([]field, 0, t.NumField())
-	for i := range t.NumField() {
-		name, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		fields = append(fields, field{name: name, index: i, omitEmpty: options == "omitempty"})
+// maxFields is how many fields a struct may have: a reader notes in one word which
+// it has seen.
+const maxFields = 64
+
+// schemaOf describes t. All fields of documents have a json tag, none is embedded
+// and no struct has more than maxFields, which TestDocumentTypes holds them to.
+func schemaOf(t reflect.Type) *schema { return schemas{}.of(t) }
+
+// schemas are those of structs, which may hold themselves in a list.
+type schemas map[reflect.Type]*schema
+
+func (known schemas) of(t reflect.Type) *schema {
+	if s, ok := known[t]; ok {
+		return s
 	}
-	return fields
-}
-
-// checker walks a document beside its Go type and refuses what encoding/json
-// would let pass: unknown, duplicate and case-folded keys, null, absent fields.
-type checker struct {
-	dec    *json.Decoder
-	path   []string // where it is, for errors; "[]" stands for a list
-	counts []int    // position in each list of path
-	fields map[reflect.Type][]field
-}
-
-func (c *checker) where() string {
-	var b strings.Builder
-	lists := 0
-	for i, step := range c.path {
-		switch {
-		case step == "[]":
-			fmt.Fprintf(&b, "[%d]", c.counts[lists])
-			lists++
-		case i > 0:
-			b.WriteString("." + step)
-		default:
-			b.WriteString(step)
-		}
-	}
-	return b.String()
-}
-
-func (c *checker) fail(err error, format string, args ...any) error {
-	return fmt.Errorf("%s: %w: %s", c.where(), err, fmt.Sprintf(format, args...))
-}
-
-func (c *checker) value(t reflect.Type) error {
-	token, err := c.dec.Token()
-	if err != nil {
-		return c.fail(ErrSyntax, "%v", err)
-	}
-	var ok bool
-	var want string
-	switch t.Kind() {
-	case reflect.Struct:
-		if token == json.Delim('{') {
-			return c.object(t)
-		}
-		want = "an object"
+	s := &schema{typ: t, kind: t.Kind()}
+	switch s.kind {
 	case reflect.Slice:
-		if token == json.Delim('[') {
-			return c.list(t)
-		}
-		want = "a list"
-	case reflect.String:
-		_, ok = token.(string)
-		want = "a string"
-	case reflect.Bool:
-		_, ok = token.(bool)
-		want = "true or false"
-	case reflect.Int, reflect.Int64:
-		if n, isNumber := token.(json.Number); isNumber {
-			_, err := n.Int64()
-			ok = err == nil
-		}
-		want = "a whole number"
-	default:
-		return fmt.Errorf("%s: a contract cannot hold a %s", c.where(), t)
-	}
-	if !ok {
-		if token == nil {
-			token = "null"
-		}
-		return c.fail(ErrType, "want %s, found %.40q", want, fmt.Sprint(token))
-	}
-	return nil
-}
-
-func (c *checker) list(t reflect.Type) error {
-	c.path = append(c.path, "[]")
-	c.counts = append(c.counts, 0)
-	for c.dec.More() {
-		if err := c.value(t.Elem()); err != nil {
-			return err
-		}
-		c.counts[len(c.counts)-1]++
-	}
-	c.path = c.path[:len(c.path)-1]
-	c.counts = c.counts[:len(c.counts)-1]
-	_, err := c.dec.Token()
-	return err
-}
-
-func (c *checker) object(t reflect.Type) error {
-	fields, ok := c.fields[t]
-	if !ok {
-		fields = fieldsOf(t)
-		c.fields[t] = fields
-	}
-	seen := make([]bool, t.NumField())
-	for c.dec.More() {
-		token, err := c.dec.Token()
-		if err != nil {
-			return c.fail(ErrSyntax, "%v", err)
-		}
-		key := token.(string)
-		f, err := findField(fields, key)
-		if err != nil {
-			return c.fail(err, "%.80q", key)
-		}
-		if seen[f.index] {
-			return c.fail(ErrDuplicateKey, "%q", key)
-		}
-		seen[f.index] = true
-		c.path = append(c.path, key)
-		if err := c.value(t.Field(f.index).Type); err != nil {
-			return err
-		}
-		c.path = c.path[:len(c.path)-1]
-	}
-	for _, f := range fields {
-		if !f.omitEmpty && !seen[f.index] {
-			return c.fail(ErrMissingField, "%q", f.name)
+		s.elem = known.of(t.Elem())
+	case reflect.Struct:
+		known[t] = s
+		for i := range t.NumField() {
+			name, options, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+			s.fields = append(s.fields, field{known.of(t.Field(i).Type), name, i, options == "omitempty"})
 		}
 	}
-	_, err := c.dec.Token()
-	return err
-}
-
-func findField(fields []field, key string) (field, error) {
-	for _, f := range fields {
-		if f.name == key {
-			return f, nil
-		}
-	}
-	for _, f := range fields {
-		if strings.EqualFold(f.name, key) {
-			return field{}, ErrFoldedKey
-		}
-	}
-	return field{}, ErrUnknownField
+	return s
 }

@@ -1,6 +1,9 @@
 package contract
 
 import (
+	"bytes"
+	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -176,10 +179,18 @@ func TestDocumentTypes(t *testing.T) {
 			return
 		}
 		seen[typ] = true
+		for _, own := range []reflect.Type{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[encoding.TextMarshaler]()} {
+			if typ.Implements(own) || reflect.PointerTo(typ).Implements(own) {
+				t.Errorf("%s has a form of its own in JSON, which the codec would not write", typ)
+			}
+		}
 		switch typ.Kind() {
 		case reflect.Slice:
 			check(typ.Elem())
 		case reflect.Struct:
+			if typ.NumField() > maxFields {
+				t.Errorf("%s has %d fields", typ, typ.NumField())
+			}
 			for i := range typ.NumField() {
 				f := typ.Field(i)
 				if f.Anonymous || f.Tag.Get("json") == "" {
@@ -192,26 +203,154 @@ func TestDocumentTypes(t *testing.T) {
 			t.Errorf("%s cannot be part of a document", typ)
 		}
 	}
-	for _, doc := range []any{Catalog{}, Selection{}, Plan{}, Inventory{}, Bundle{}, Receipt{}, Report{}} {
+	for _, doc := range []any{Catalog{}, Selection{}, Plan{}, Inventory{}, Bundle{}, Receipt{}, Report{}, Explanation{}} {
 		check(reflect.TypeOf(doc))
 	}
 }
 
-func BenchmarkDecode10000Images(b *testing.B) {
-	c := contents()
-	for i := range 10000 {
-		d := oci.DigestOf(fmt.Append(nil, i))
-		c.Manifests = append(c.Manifests, Manifest{Digest: d, MediaType: oci.MediaTypeManifest, Size: 500, Repository: "h/a", References: []oci.Digest{digestC}})
-		c.Images = append(c.Images, Image{Archive: "images", Path: "a", Tag: d.Hex(), Digest: d, Source: "h/a@" + string(d), Reason: "component"})
+// What the codec writes itself is what encoding/json would write, and comes back
+// as what it was.
+func TestCodecAgreesWithJSON(t *testing.T) {
+	for _, text := range []string{
+		"", "plain", "<&>", `"`, `\`, "\x00", "\x1f", " ", "~", "\x7f", "\n\r\t\b\f", "\u2028\u2029", "h\u00e9", "\U0001F6A2", "\xff", "a\xc3",
+	} {
+		var spec SelectionSpec
+		spec.Vendor = "v" + text
+		spec.Archives = []Archive{{Name: "x", Layouts: []string{}}}
+		spec.Images = []SelectedImage{
+			{Source: "h/p:t", Archive: "x", Path: "p", Tag: "t", Phase: -1, Optional: true, Reason: text, Links: []Link{
+				{Kind: LinkTags, File: "f" + text, Repository: "h/p", Path: "q", Links: []Link{{Kind: LinkDigests, File: "g", Unless: text, Repository: "h/p", Path: "q"}}},
+			}},
+			{Source: "h/p:t2", Archive: "x", Path: "p", Tag: "t2", Reason: text, Links: []Link{}},
+		}
+		written, err := Encode(New("test", nil, spec))
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.Normalize()
+		for _, im := range spec.Images {
+			var want bytes.Buffer
+			enc := json.NewEncoder(&want)
+			enc.SetEscapeHTML(false)
+			if err := enc.Encode(im); err != nil {
+				t.Fatal(err)
+			}
+			if line := bytes.TrimSpace(want.Bytes()); !bytes.Contains(written, line) {
+				t.Errorf("%q: the text has no line\n%s\nbut is\n%s", text, line, written)
+			}
+		}
+		read, err := Decode[SelectionSpec](written)
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		var want Selection
+		if err := json.Unmarshal(written, &want); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(&want, read); diff != "" {
+			t.Errorf("%q: encoding/json reads something else (-json +codec):\n%s", text, diff)
+		}
 	}
-	text, err := Encode(New("bench", nil, PlanSpec{Archives: []ArchiveSize{{Name: "images", Size: 2560}}, Contents: c}))
+}
+
+// Lists lie in lists as deep as somebody writes them, and are whole at every depth.
+func TestDecodeListsInLists(t *testing.T) {
+	var links []Link
+	for depth := range 2 * countedDepth {
+		links = []Link{
+			{Kind: LinkTags, File: fmt.Sprint("first of ", depth), Repository: "h/p"},
+			{Kind: LinkTags, File: fmt.Sprint("second of ", depth), Repository: "h/p", Links: links},
+			{Kind: LinkTags, File: fmt.Sprint("third of ", depth), Repository: "h/p", Optional: true},
+		}
+	}
+	spec := SelectionSpec{
+		Vendor: "v", Archives: []Archive{{Name: "x"}},
+		Images: []SelectedImage{{Source: "h/p:t", Archive: "x", Path: "p", Tag: "t", Links: links}},
+	}
+	text, err := Encode(New("test", nil, spec))
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	b.SetBytes(int64(len(text)))
-	for b.Loop() {
-		if _, err := Decode[PlanSpec](text); err != nil {
-			b.Fatal(err)
+	doc, err := Decode[SelectionSpec](text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(links, doc.Spec.Images[0].Links); diff != "" {
+		t.Errorf("links (-want +got):\n%s", diff)
+	}
+	spoilt := strings.Replace(string(text), `"file":"third of 0"`, `"file":3`, 1)
+	_, err = Decode[SelectionSpec]([]byte(spoilt))
+	where := "Selection.spec.images[0]" + strings.Repeat(".links[1]", 2*countedDepth-1) + ".links[2].file"
+	if err == nil || !strings.HasPrefix(err.Error(), where+": ") {
+		t.Errorf("got %v, want an error at %s", err, where)
+	}
+}
+
+// Blanks and escapes stand where JSON lets them, and the order of fields is free.
+func TestDecodeReadsWhatIsWellFormed(t *testing.T) {
+	text := planText(t)
+	want, err := Decode[PlanSpec]([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blown bytes.Buffer
+	if err := json.Indent(&blown, []byte(text), " \t", "\r\n "); err != nil {
+		t.Fatal(err)
+	}
+	var tight bytes.Buffer
+	if err := json.Compact(&tight, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	for name, other := range map[string]string{
+		"blanks":           " \n" + strings.ReplaceAll(blown.String(), ":", " : ") + "\t\r\n",
+		"no blanks":        tight.String(),
+		"escaped key":      strings.Replace(text, `"vendor"`, `"vend\u006fr"`, 1),
+		"escaped string":   strings.Replace(text, `listed <here>`, `list\u0065d \u003chere>`, 1),
+		"escaped kind":     strings.Replace(text, `"kind": "Plan"`, `"k\u0069nd": "Pl\u0061n"`, 1),
+		"order of fields":  strings.Replace(text, `"path":"a","tag":"v1"`, `"tag":"v1","path":"a"`, 1),
+		"kind behind spec": strings.Replace(strings.Replace(text, `"kind": "Plan",`, ``, 1), "\n}\n", ",\n\"kind\": \"Plan\"}", 1),
+	} {
+		if other == text {
+			t.Fatalf("%s: nothing was changed", name)
+		}
+		if name == "blanks" { // every colon, those of references too
+			other = strings.NewReplacer("sha256 : ", "sha256:", "h/a : ", "h/a:").Replace(other)
+		}
+		got, err := Decode[PlanSpec]([]byte(other))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// What a document says it is, is read as encoding/json reads it, whatever else
+// stands there.
+func TestSniff(t *testing.T) {
+	version := `"apiVersion":"` + APIVersion + `"`
+	for _, tc := range []struct {
+		text string
+		want Kind
+		err  error
+	}{
+		{`{` + version + `,"kind":"Plan"}`, "Plan", nil},
+		{` {"spec":{"kind":"Bundle","x":["}",{"kind":"\\"}]} , "kind" : "Plan",` + version + `} `, "Plan", nil},
+		{`{` + version + `,"kind":"Plan","kind":"Bundle"}`, "Bundle", nil},
+		{`{` + version + `,"KIND":"Plan"}`, "Plan", nil}, // Decode refuses it
+		{`{` + version + `,"kind":"Plan","kind":null}`, "Plan", nil},
+		{`{` + version + `,"spec":1e3,"ok":true}`, "", nil},
+		{`{` + version + `,"kind":7}`, "", ErrType},
+		{`{"kind":"Plan"}`, "", ErrVersion},
+		{`{}`, "", ErrVersion},
+		{`[` + version + `]`, "", ErrSyntax},
+		{`{` + version + `,"kind":"Plan"}` + "\v", "", ErrType},
+	} {
+		got, err := Sniff([]byte(tc.text))
+		if got != tc.want || !errors.Is(err, tc.err) {
+			t.Errorf("%s: got %q, %v, want %q, %v", tc.text, got, err, tc.want, tc.err)
 		}
 	}
 }

@@ -131,57 +131,57 @@ func (c *Contents) Validate() error {
 	if err != nil {
 		return err
 	}
-	sizes, err := c.validSizes()
+	parts, err := c.validParts()
 	if err != nil {
 		return err
 	}
-	used := map[oci.Digest]bool{}
-	for i, m := range c.Manifests {
+	for i := range c.Manifests {
+		m := &c.Manifests[i]
 		if m.Subject != "" && !m.Subject.Valid() {
 			return fmt.Errorf("contents.manifests[%d]: subject %.80q is not a sha256 digest", i, m.Subject)
 		}
 		for _, d := range m.References {
-			if _, ok := sizes[d]; !ok {
+			if !parts.use(d) {
 				return fmt.Errorf("contents.manifests[%d]: %s refers to %s, which is not in the contents", i, m.Digest, d)
 			}
-			used[d] = true
 		}
 	}
-	owner := map[string]string{}
-	manifests := c.Graph()
-	for i, im := range c.Images {
-		where := fmt.Sprintf("contents.images[%d]", i)
-		if err := validTarget(im.Path, im.Tag); err != nil {
-			return fmt.Errorf("%s: %w", where, err)
-		}
-		if !archives[im.Archive] {
-			return fmt.Errorf("%s: archive %q is not in contents.archives", where, im.Archive)
-		}
-		if _, ok := manifests[im.Digest]; !ok {
-			return fmt.Errorf("%s: manifest %s is not in the contents", where, im.Digest)
-		}
-		target := im.Path + ":" + im.Tag
-		if _, ok := owner[target]; ok {
-			return fmt.Errorf("%s: tag %s stands twice", where, target)
-		}
-		owner[target] = im.Source
-		used[im.Digest] = true
-	}
-	for d := range sizes {
-		if !used[d] {
-			return fmt.Errorf("contents: %s is described, but no image needs it", d)
+	taken := make(targets, len(c.Images))
+	for i := range c.Images {
+		if err := c.Images[i].validate(archives, parts, taken); err != nil {
+			return fmt.Errorf("contents.images[%d]: %w", i, err)
 		}
 	}
-	if err := c.validAssumed(owner); err != nil {
+	if d, ok := parts.unused(); ok {
+		return fmt.Errorf("contents: %s is described, but no image needs it", d)
+	}
+	if err := c.validAssumed(taken); err != nil {
 		return err
 	}
-	if err := validDiscovery(c.Discovery, owner); err != nil {
+	if err := validDiscovery(c.Discovery, taken); err != nil {
 		return err
 	}
 	return c.Overview.validate(archives)
 }
 
-func (c *Contents) validAssumed(owner map[string]string) error {
+func (im *Image) validate(archives map[string]bool, parts parts, taken targets) error {
+	if err := validTarget(im.Path, im.Tag); err != nil {
+		return err
+	}
+	if !archives[im.Archive] {
+		return fmt.Errorf("archive %q is not in contents.archives", im.Archive)
+	}
+	if !parts[im.Digest].manifest {
+		return fmt.Errorf("manifest %s is not in the contents", im.Digest)
+	}
+	if _, ok := taken.take(im.Path, im.Tag, im.Source); !ok {
+		return fmt.Errorf("tag %s:%s stands twice", im.Path, im.Tag)
+	}
+	parts.use(im.Digest)
+	return nil
+}
+
+func (c *Contents) validAssumed(taken targets) error {
 	for i, a := range c.Assumed {
 		where := fmt.Sprintf("contents.assumed[%d]", i)
 		if err := validTarget(a.Path, a.Tag); err != nil {
@@ -190,11 +190,9 @@ func (c *Contents) validAssumed(owner map[string]string) error {
 		if !a.Digest.Valid() {
 			return fmt.Errorf("%s: %q is not a sha256 digest", where, a.Digest)
 		}
-		target := a.Path + ":" + a.Tag
-		if _, ok := owner[target]; ok {
-			return fmt.Errorf("%s: tag %s stands twice", where, target)
+		if _, ok := taken.take(a.Path, a.Tag, "assumed"); !ok {
+			return fmt.Errorf("%s: tag %s:%s stands twice", where, a.Path, a.Tag)
 		}
-		owner[target] = "assumed"
 	}
 	return nil
 }
@@ -222,32 +220,80 @@ func (c *Contents) Parts() []Part {
 // archives that repeat blobs, can overflow: 1 PiB.
 const maxSize = 1 << 50
 
-// validSizes checks every manifest and blob and returns size by digest.
-func (c *Contents) validSizes() (map[oci.Digest]int64, error) {
-	sizes := map[oci.Digest]int64{}
-	var total int64
-	for _, p := range c.Parts() {
-		where := fmt.Sprintf("contents: %.80q", p.Digest)
-		switch {
-		case !p.Digest.Valid():
-			return nil, fmt.Errorf("%s is not a sha256 digest", where)
-		case p.Size < 0, p.Size > maxSize-total:
-			return nil, fmt.Errorf("%s has size %d", where, p.Size)
-		case p.Manifest && !oci.IsManifest(p.MediaType):
-			return nil, fmt.Errorf("%s: %q is not a manifest's media type", where, p.MediaType)
-		}
-		if p.Repository != "" {
-			if _, err := oci.ParseRepository(p.Repository); err != nil {
-				return nil, fmt.Errorf("%s: %w", where, err)
-			}
-		}
-		if _, ok := sizes[p.Digest]; ok {
-			return nil, fmt.Errorf("%s stands twice", where)
-		}
-		sizes[p.Digest] = p.Size
-		total += p.Size
+// parts are the manifests and blobs of Contents.
+type parts map[oci.Digest]part
+
+type part struct{ manifest, used bool }
+
+// use notes that something needs d, and reports whether it is there.
+func (p parts) use(d oci.Digest) bool {
+	part, ok := p[d]
+	if ok && !part.used {
+		part.used = true
+		p[d] = part
 	}
-	return sizes, nil
+	return ok
+}
+
+// unused returns one that nothing needs.
+func (p parts) unused() (oci.Digest, bool) {
+	for d, part := range p {
+		if !part.used {
+			return d, true
+		}
+	}
+	return "", false
+}
+
+// validParts checks every manifest and blob.
+func (c *Contents) validParts() (parts, error) {
+	check := partCheck{known: make(parts, len(c.Manifests)+len(c.Blobs))}
+	for i := range c.Manifests {
+		m := &c.Manifests[i]
+		if err := check.add(oci.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size}, m.Repository, true); err != nil {
+			return nil, err
+		}
+	}
+	for i := range c.Blobs {
+		b := &c.Blobs[i]
+		if err := check.add(oci.Descriptor{Digest: b.Digest, Size: b.Size}, b.Repository, false); err != nil {
+			return nil, err
+		}
+	}
+	return check.known, nil
+}
+
+// partCheck checks parts one after another.
+type partCheck struct {
+	known parts
+	total int64
+	valid string // the last repository: neighbours often have it in common
+}
+
+func (p *partCheck) add(desc oci.Descriptor, repository string, manifest bool) error {
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("contents: %.80q"+format, append([]any{desc.Digest}, args...)...)
+	}
+	switch {
+	case !desc.Digest.Valid():
+		return fail(" is not a sha256 digest")
+	case desc.Size < 0, desc.Size > maxSize-p.total:
+		return fail(" has size %d", desc.Size)
+	case manifest && !oci.IsManifest(desc.MediaType):
+		return fail(": %q is not a manifest's media type", desc.MediaType)
+	}
+	if repository != "" && repository != p.valid {
+		if _, err := oci.ParseRepository(repository); err != nil {
+			return fail(": %w", err)
+		}
+		p.valid = repository
+	}
+	if _, ok := p.known[desc.Digest]; ok {
+		return fail(" stands twice")
+	}
+	p.known[desc.Digest] = part{manifest: manifest}
+	p.total += desc.Size
+	return nil
 }
 
 // Graph answers what a manifest needs, from Contents that do not change.
@@ -337,11 +383,26 @@ func (c *Contents) PruneEmpty() {
 		archives[im.Archive] = true
 	}
 	c.Archives = slices.DeleteFunc(c.Archives, func(a Archive) bool { return !archives[a.Name] })
-	c.Discovery = slices.DeleteFunc(c.Discovery, func(d DiscoveryTag) bool {
-		return !slices.ContainsFunc(c.Images, func(im Image) bool {
-			return im.Path == d.Needs || strings.HasPrefix(im.Path, d.Needs+"/")
-		})
-	})
+	held := c.heldPaths()
+	c.Discovery = slices.DeleteFunc(c.Discovery, func(d DiscoveryTag) bool { return !held[d.Needs] })
+}
+
+// heldPaths are the paths where images land, and those that lead to them, but for
+// the root, which leads to all.
+func (c *Contents) heldPaths() map[string]bool {
+	held := map[string]bool{}
+	for i := range c.Images {
+		path := c.Images[i].Path
+		for !held[path] {
+			held[path] = true
+			above := strings.LastIndexByte(path, '/')
+			if above < 0 {
+				break
+			}
+			path = path[:above]
+		}
+	}
+	return held
 }
 
 // LeaveOut makes the contents an update: images whose tag stands at the target

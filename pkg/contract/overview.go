@@ -185,18 +185,20 @@ func (c *Contents) UpdateOverview() {
 	standing := c.standing()
 	c.dropMissing()
 	owners := newOwners(o.Members)
-	images := make([][]Image, len(o.Members))
-	for _, im := range c.Images {
-		if i, ok := owners.of(im); ok {
-			images[i] = append(images[i], im)
+	held := make([]bool, len(o.Members))
+	byComponent := map[string][]*Image{}
+	for i := range c.Images {
+		im := &c.Images[i]
+		if owner, ok := owners.of(im); ok {
+			held[owner] = true
+			component := o.Members[owner].Component
+			byComponent[component] = append(byComponent[component], im)
 		}
 	}
-	byComponent := map[string][]Image{}
 	members := []Member{}
 	for i, m := range o.Members {
-		if len(images[i]) > 0 {
+		if held[i] {
 			members = append(members, m)
-			byComponent[m.Component] = append(byComponent[m.Component], images[i]...)
 		}
 	}
 	o.Members = members
@@ -229,6 +231,9 @@ func (c *Contents) dropMissing() {
 	for _, s := range c.Skipped {
 		gone[s.Path+":"+s.Tag] = true
 	}
+	if len(gone) == 0 {
+		return
+	}
 	for _, im := range c.Images {
 		delete(gone, im.Path+":"+im.Tag)
 	}
@@ -242,10 +247,10 @@ func (c *Contents) dropMissing() {
 	}
 }
 
-func (c *Contents) countComponents(images map[string][]Image, standing map[string]bool) {
-	graph, sizes := c.Graph(), map[oci.Digest]int64{}
-	for _, p := range c.Parts() {
-		sizes[p.Digest] = p.Size
+func (c *Contents) countComponents(images map[string][]*Image, standing map[string]bool) {
+	graph, sizes := c.Graph(), make(map[oci.Digest]int64, len(c.Blobs))
+	for _, b := range c.Blobs {
+		sizes[b.Digest] = b.Size
 	}
 	c.Overview.Components = slices.Clone(c.Overview.Components)
 	for i := range c.Overview.Components {
@@ -260,7 +265,7 @@ func (c *Contents) countComponents(images map[string][]Image, standing map[strin
 	}
 }
 
-func (c *Component) count(images []Image, graph Graph, sizes map[oci.Digest]int64) {
+func (c *Component) count(images []*Image, graph Graph, sizes map[oci.Digest]int64) {
 	c.State, c.Images, c.Attestations, c.Bytes = ComponentWanted, int64(len(images)), 0, 0
 	if len(images) == 0 {
 		c.State = ComponentAbsent
@@ -296,7 +301,7 @@ func newOwners(members []Member) owners {
 	return o
 }
 
-func (o owners) of(im Image) (int, bool) { return nearest(o[im.Archive], im.Path) }
+func (o owners) of(im *Image) (int, bool) { return nearest(o[im.Archive], im.Path) }
 
 // nearest finds what stands at path, or at the longest path that leads to it.
 func nearest[T any](at map[string]T, path string) (T, bool) {

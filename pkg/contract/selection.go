@@ -3,6 +3,7 @@ package contract
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"ferry/pkg/oci"
 )
@@ -184,51 +185,60 @@ func (s *SelectionSpec) Validate() error {
 	if err != nil {
 		return err
 	}
-	owner := map[string]string{}
+	taken := make(targets, len(s.Images))
 	locked := map[string]oci.Digest{} // by source
-	for i, im := range s.Images {
-		where := fmt.Sprintf("spec.images[%d]", i)
-		ref, err := oci.ParseReference(im.Source)
-		if err != nil {
-			return fmt.Errorf("%s: %w", where, err)
+	for i := range s.Images {
+		im := &s.Images[i]
+		if err := im.validate(archives, taken, locked); err != nil {
+			return fmt.Errorf("spec.images[%d]: %w", i, err)
 		}
-		if im.Digest != "" && (!im.Digest.Valid() || ref.Digest != "") {
-			return fmt.Errorf("%s: %q is not a sha256 digest, or one beside that of the source", where, im.Digest)
+		if err := validLinks(im.Links); err != nil {
+			return fmt.Errorf("spec.images[%d].%w", i, err)
 		}
-		if other := locked[im.Source]; im.Digest != "" && other != "" && other != im.Digest {
-			return fmt.Errorf("%s: %s is wanted as %s and as %s", where, im.Source, other, im.Digest)
-		}
-		locked[im.Source] = cmp.Or(im.Digest, locked[im.Source])
-		if err := validTarget(im.Path, im.Tag); err != nil {
-			return fmt.Errorf("%s: %w", where, err)
-		}
-		if !archives[im.Archive] {
-			return fmt.Errorf("%s: archive %q is not in spec.archives", where, im.Archive)
-		}
-		if err := validLinks(where, im.Links); err != nil {
-			return err
-		}
-		if im.LinksOnly {
-			continue // owns no tag at the target
-		}
-		target := im.Path + ":" + im.Tag
-		if other, ok := owner[target]; ok {
-			return fmt.Errorf("%s: target %s is wanted from %s and from %s", where, target, other, im.Source)
-		}
-		owner[target] = im.Source
 	}
-	for i, im := range s.Images {
-		if _, ok := owner[im.Needs]; im.Needs != "" && !ok {
-			return fmt.Errorf("spec.images[%d]: it needs %s, which nobody wants", i, im.Needs)
+	for i := range s.Images {
+		if needs := s.Images[i].Needs; needs != "" && !taken.has(needs) {
+			return fmt.Errorf("spec.images[%d]: it needs %s, which nobody wants", i, needs)
 		}
 	}
 	if err := validAttached("spec.attached", s.Attached); err != nil {
 		return err
 	}
-	if err := validDiscovery(s.Discovery, owner); err != nil {
+	if err := validDiscovery(s.Discovery, taken); err != nil {
 		return err
 	}
 	return s.Overview.validate(archives)
+}
+
+// validate checks an image against those before it: the targets that they have
+// taken, and what their sources are locked to.
+func (im *SelectedImage) validate(archives map[string]bool, taken targets, locked map[string]oci.Digest) error {
+	ref, err := oci.ParseReference(im.Source)
+	if err != nil {
+		return err
+	}
+	if im.Digest != "" {
+		if !im.Digest.Valid() || ref.Digest != "" {
+			return fmt.Errorf("%q is not a sha256 digest, or one beside that of the source", im.Digest)
+		}
+		if other, ok := locked[im.Source]; ok && other != im.Digest {
+			return fmt.Errorf("%s is wanted as %s and as %s", im.Source, other, im.Digest)
+		}
+		locked[im.Source] = im.Digest
+	}
+	if err := validTarget(im.Path, im.Tag); err != nil {
+		return err
+	}
+	if !archives[im.Archive] {
+		return fmt.Errorf("archive %q is not in spec.archives", im.Archive)
+	}
+	if im.LinksOnly {
+		return nil // owns no tag at the target
+	}
+	if other, ok := taken.take(im.Path, im.Tag, im.Source); !ok {
+		return fmt.Errorf("target %s:%s is wanted from %s and from %s", im.Path, im.Tag, other, im.Source)
+	}
+	return nil
 }
 
 // validAttached checks links that need nothing but the image itself, at all levels:
@@ -242,20 +252,22 @@ func validAttached(where string, links []Link) error {
 			return err
 		}
 	}
-	return validLinks(where, links)
+	if err := validLinks(links); err != nil {
+		return fmt.Errorf("%s.%w", where, err)
+	}
+	return nil
 }
 
 // attaches reports whether links of the kind lead to what is attached to an image.
 func (k LinkKind) attaches() bool { return k == LinkAttached || k == LinkReferrers }
 
-func validLinks(where string, links []Link) error {
-	for i, l := range links {
-		where := fmt.Sprintf("%s.links[%d]", where, i)
-		if err := l.validate(); err != nil {
-			return fmt.Errorf("%s: %w", where, err)
+func validLinks(links []Link) error {
+	for i := range links {
+		if err := links[i].validate(); err != nil {
+			return fmt.Errorf("links[%d]: %w", i, err)
 		}
-		if err := validLinks(where, l.Links); err != nil {
-			return err
+		if err := validLinks(links[i].Links); err != nil {
+			return fmt.Errorf("links[%d].%w", i, err)
 		}
 	}
 	return nil
@@ -322,7 +334,7 @@ func validArchives(list []Archive) (map[string]bool, error) {
 	return names, nil
 }
 
-func validDiscovery(list []DiscoveryTag, owner map[string]string) error {
+func validDiscovery(list []DiscoveryTag, taken targets) error {
 	for i, d := range list {
 		where := fmt.Sprintf("spec.discovery[%d]", i)
 		if err := validTarget(d.Path, d.Tag); err != nil {
@@ -331,13 +343,36 @@ func validDiscovery(list []DiscoveryTag, owner map[string]string) error {
 		if err := validPath(d.Needs); err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
-		target := d.Path + ":" + d.Tag
-		if _, ok := owner[target]; ok {
-			return fmt.Errorf("%s: tag %s is an image already", where, target)
+		if _, ok := taken.take(d.Path, d.Tag, "discovery"); !ok {
+			return fmt.Errorf("%s: tag %s:%s is an image already", where, d.Path, d.Tag)
 		}
-		owner[target] = "discovery"
 	}
 	return nil
+}
+
+// targets tells who owns a tag at the target.
+type targets map[target]string
+
+type target struct{ path, tag string }
+
+// take gives path:tag to who wants it; other is the owner where there is one.
+func (t targets) take(path, tag, owner string) (other string, ok bool) {
+	at := target{path, tag}
+	if other, taken := t[at]; taken {
+		return other, false
+	}
+	t[at] = owner
+	return "", true
+}
+
+// has reports whether somebody owns a tag, as "PATH:TAG".
+func (t targets) has(name string) bool {
+	colon := strings.LastIndexByte(name, ':') // no path and no tag has one
+	if colon < 0 {
+		return false
+	}
+	_, ok := t[target{name[:colon], name[colon+1:]}]
+	return ok
 }
 
 func validTarget(path, tag string) error {

@@ -27,7 +27,7 @@ var defaultChannels = [...]string{"alpha", "beta", "early-access", "stable", "ro
 func Channels() []string { return append(defaultChannels[:], lts) }
 
 // IsChannel reports whether tag is the name of a channel (S1.3.2).
-func IsChannel(tag string) bool { return slices.Contains(Channels(), tag) }
+func IsChannel(tag string) bool { return tag == lts || slices.Contains(defaultChannels[:], tag) }
 
 // Family is one of the kinds of add-on that a source keeps in the same way: a
 // catalogue whose tags are names, and below it for each name versions, channels

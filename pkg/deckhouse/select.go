@@ -94,6 +94,8 @@ type selector struct {
 	// contracts are those of plugins.
 	contracts []contract.CatalogContract
 	out       contract.SelectionSpec
+	archives  map[string]int                 // index in out, by name
+	discovery map[contract.DiscoveryTag]bool // those of out
 	notes     []Note
 	fates     fates
 
@@ -112,6 +114,8 @@ func newSelector(cat contract.CatalogSpec, in *intent) *selector {
 		digests:   map[string]oci.Digest{},
 		contracts: cat.Contracts,
 		out:       contract.SelectionSpec{Vendor: Vendor, Source: cat.Source},
+		archives:  map[string]int{},
+		discovery: map[contract.DiscoveryTag]bool{},
 		bundled:   map[string][]selection.Version{},
 
 		pluginsFor: map[string]string{},
@@ -171,18 +175,19 @@ func (s *selector) noteOnce(subject, text string) {
 
 // archive plans an archive. A package named "versions" shares package-versions.
 func (s *selector) archive(name string, layouts ...string) {
-	for i, a := range s.out.Archives {
-		if a.Name == name {
-			s.out.Archives[i].Layouts = append(a.Layouts, layouts...)
-			return
-		}
+	i, known := s.archives[name]
+	if !known {
+		i = len(s.out.Archives)
+		s.archives[name] = i
+		s.out.Archives = append(s.out.Archives, contract.Archive{Name: name})
 	}
-	s.out.Archives = append(s.out.Archives, contract.Archive{Name: name, Layouts: layouts})
+	s.out.Archives[i].Layouts = append(s.out.Archives[i].Layouts, layouts...)
 }
 
 // discoverable wants a discovery tag, once (S7.7).
 func (s *selector) discoverable(tag contract.DiscoveryTag) {
-	if !slices.Contains(s.out.Discovery, tag) {
+	if !s.discovery[tag] {
+		s.discovery[tag] = true
 		s.out.Discovery = append(s.out.Discovery, tag)
 	}
 }

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -42,6 +43,39 @@ func TestParseReference(t *testing.T) {
 		if err == nil && got.String() != tc.in {
 			t.Errorf("%s prints as %s", tc.in, got)
 		}
+	}
+}
+
+// The grammar as distribution-spec has it, over all short words of one letter of
+// each kind.
+func TestNamesFollowTheGrammar(t *testing.T) {
+	path := regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tag := regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	check := func(s string) {
+		if got, want := ValidPath(s), len(s) <= 255 && path.MatchString(s); got != want {
+			t.Errorf("ValidPath(%q) is %v", s, got)
+		}
+		if got, want := ValidTag(s), tag.MatchString(s); got != want {
+			t.Errorf("ValidTag(%q) is %v", s, got)
+		}
+	}
+	var spell func(s string, more int)
+	spell = func(s string, more int) {
+		check(s)
+		for _, c := range []string{"a", "9", "Z", ".", "_", "-", "/", ":", "\n", "\u00e9"} {
+			if more > 0 {
+				spell(s+c, more-1)
+			}
+		}
+	}
+	spell("", 5)
+	for c := range 256 {
+		check(string([]byte{byte(c)}))
+		check(string([]byte{'a', byte(c)}))
+	}
+	for _, n := range []int{127, 128, 129, 254, 255, 256} {
+		check(strings.Repeat("a", n))
+		check("a" + strings.Repeat("-", n-2) + "a")
 	}
 }
 

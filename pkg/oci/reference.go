@@ -20,22 +20,68 @@ type Reference struct {
 }
 
 var (
-	// The grammar of distribution-spec, plus upper bounds that keep names
-	// out of trouble with file systems.
-	pathRE = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagRE  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 	hostRE = regexp.MustCompile(`^(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$`)
 )
 
-// ValidTag reports whether tag fits the grammar of distribution-spec.
-func ValidTag(tag string) bool { return tagRE.MatchString(tag) }
+// ValidTag reports whether tag fits the grammar of distribution-spec. Every stage
+// asks it of every image.
+func ValidTag(tag string) bool {
+	if tag == "" || len(tag) > 128 || tag[0] == '.' || tag[0] == '-' {
+		return false
+	}
+	for i := range len(tag) {
+		if c := tag[i]; !isLowerOrDigit(c) && (c < 'A' || c > 'Z') && c != '_' && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func isLowerOrDigit(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
 
 // IsAttestationTag reports whether tag is that of an attestation: what is
 // attached to another image under cosign's tag scheme, "sha256-HEX.att".
 func IsAttestationTag(tag string) bool { return strings.HasSuffix(tag, ".att") }
 
-// ValidPath reports whether path is a repository name (at most 255 bytes).
-func ValidPath(path string) bool { return len(path) <= 255 && pathRE.MatchString(path) }
+// ValidPath reports whether path is a repository name by the grammar of
+// distribution-spec: words of lower-case letters and digits, between them a slash
+// or a separator. It has at most 255 bytes, which keeps it out of trouble with
+// file systems.
+func ValidPath(path string) bool {
+	if path == "" || len(path) > 255 {
+		return false
+	}
+	for {
+		word := 0
+		for word < len(path) && isLowerOrDigit(path[word]) {
+			word++
+		}
+		path = path[word:]
+		if word == 0 || path == "" {
+			return word > 0
+		}
+		separator := separatorLength(path)
+		if separator == 0 {
+			return false
+		}
+		path = path[separator:]
+	}
+}
+
+// separatorLength is that of "/", ".", "_", "__" or any number of dashes at the
+// beginning of s, 0 where there is none.
+func separatorLength(s string) int {
+	switch s[0] {
+	case '/', '.':
+		return 1
+	case '_':
+		if strings.HasPrefix(s, "__") {
+			return 2
+		}
+		return 1
+	}
+	return len(s) - len(strings.TrimLeft(s, "-"))
+}
 
 // ParseRepository parses "host[:port]/path". The first segment is always the
 // host: a closed network has no default registry to fall back to.

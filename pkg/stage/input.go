@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/durable"
@@ -21,13 +23,33 @@ type Input struct {
 	Name string
 	// Data is the text, at most contract.Limit bytes.
 	Data []byte
+
+	// What is asked of the whole text more than once in a run, and computed
+	// once; nil for a text that this package has not read.
+	sniff  func() (contract.Kind, error)
+	digest func() oci.Digest
 }
 
 // Kind returns the kind that the document says it is, for commands that read
 // several. Kinds of error: fault.Damaged.
 func (in Input) Kind() (contract.Kind, error) {
-	kind, err := contract.Sniff(in.Data)
+	if in.sniff == nil {
+		in.sniff = func() (contract.Kind, error) { return contract.Sniff(in.Data) }
+	}
+	kind, err := in.sniff()
 	return kind, in.damaged(err)
+}
+
+// describe names the document for what is made from it.
+func (in Input) describe() (contract.Input, error) {
+	kind, err := in.Kind()
+	if err != nil {
+		return contract.Input{}, err
+	}
+	if in.digest == nil {
+		in.digest = func() oci.Digest { return oci.DigestOf(in.Data) }
+	}
+	return contract.Input{Kind: kind, Digest: in.digest()}, nil
 }
 
 // Decode reads the document strictly. Kinds of error: fault.Damaged.
@@ -69,11 +91,11 @@ func (in Input) damaged(err error) error {
 func InputsOf(options any, docs ...*Input) ([]contract.Input, error) {
 	var inputs []contract.Input
 	for _, in := range docs {
-		kind, err := in.Kind()
+		described, err := in.describe()
 		if err != nil {
 			return nil, err
 		}
-		inputs = append(inputs, contract.Input{Kind: kind, Digest: oci.DigestOf(in.Data)})
+		inputs = append(inputs, described)
 	}
 	if options == nil {
 		return inputs, nil
@@ -145,16 +167,27 @@ func readFile(path string) (*Input, error) {
 	return readLimited(path, f, contract.Limit)
 }
 
-// readLimited reads a document, but no endless stream.
+// readLimited reads a document, but no endless stream. Of a file the size is asked
+// first: memory that grows with what is read is twice what is needed.
 func readLimited(name string, r io.Reader, limit int64) (*Input, error) {
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err != nil {
+	var text bytes.Buffer
+	if f, ok := r.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			text.Grow(int(min(info.Size(), limit)) + bytes.MinRead)
+		}
+	}
+	if _, err := text.ReadFrom(io.LimitReader(r, limit+1)); err != nil {
 		return nil, durable.Fault(name, err)
 	}
+	data := text.Bytes()
 	if int64(len(data)) > limit {
 		return nil, fault.New(fault.Damaged, name, fmt.Errorf("it is larger than the %d bytes that a document may have", limit))
 	}
-	return &Input{Name: name, Data: data}, nil
+	return &Input{
+		Name: name, Data: data,
+		sniff:  sync.OnceValues(func() (contract.Kind, error) { return contract.Sniff(data) }),
+		digest: sync.OnceValue(func() oci.Digest { return oci.DigestOf(data) }),
+	}, nil
 }
 
 // remember notes what was read for the report. A text that is no document
@@ -163,10 +196,10 @@ func (s *Session) remember(in *Input, err error) (*Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	if kind, err := contract.Sniff(in.Data); err == nil {
+	if described, err := in.describe(); err == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.inputs = append(s.inputs, contract.Input{Kind: kind, Digest: oci.DigestOf(in.Data)})
+		s.inputs = append(s.inputs, described)
 	}
 	return in, nil
 }

@@ -36,8 +36,10 @@ func (k *closing) followAttached(ctx context.Context, w wanted, ref oci.Referenc
 	return nil
 }
 
-// attachedTags derives tags from the image (S1.7.1).
-func attachedTags(_ context.Context, _ *closing, link contract.Link, from linkOrigin) ([]target, error) {
+// attachedTags derives tags from the image (S1.7.1). All of them are known to be
+// asked for before the first is: that none of them stands in the list but another
+// does is what sourceLacks goes by.
+func attachedTags(_ context.Context, k *closing, link contract.Link, from linkOrigin) ([]target, error) {
 	repo, path, err := from.place(link)
 	if err != nil {
 		return nil, err
@@ -45,6 +47,7 @@ func attachedTags(_ context.Context, _ *closing, link contract.Link, from linkOr
 	var out []target
 	for _, template := range link.Templates {
 		if tag, ok := from.derive(template); ok {
+			k.tags.ask(repo.WithTag(tag))
 			out = append(out, target{repo.String(), tag, path, tag})
 		}
 	}
@@ -134,11 +137,15 @@ func (k *closing) referrersTag(ctx context.Context, ref oci.Reference) (*oci.Man
 // what was pulled through it would have that and nothing else.
 func (k *closing) sourceLacks(ctx context.Context, ref oci.Reference) (bool, error) {
 	k.tags.ask(ref)
-	list, err := k.lists.get(ref.Repository, func() (map[string]bool, error) { return k.list(ctx, ref.Repository) })
+	list, err := k.lists.get(ref.Repository, func() (map[string]bool, error) {
+		list, err := k.list(ctx, ref.Repository)
+		k.tags.learn(ref.Repository, list)
+		return list, err
+	})
 	if err != nil || list[ref.Tag] {
 		return false, err
 	}
-	return k.tags.believe(ref.Repository, list), nil
+	return k.tags.believe(ref.Repository), nil
 }
 
 // list reads a tag list, nil where there is none to be had: it only saves requests.
@@ -169,40 +176,66 @@ func (k *closing) list(ctx context.Context, repo oci.Repository) (map[string]boo
 
 // knownTags are the tags that a run has to do with, by repository.
 type knownTags struct {
-	mu     sync.Mutex
-	exist  map[oci.Repository]map[string]bool
-	wanted map[oci.Repository]map[string]bool // asked for, or about to be
+	mu    sync.Mutex
+	repos map[oci.Repository]*tagsOf
+}
+
+// tagsOf are those of one repository. What its list is to be believed by is
+// counted as it changes: it is asked for each tag that might be attached to each
+// image, and there may be a hundred thousand in one repository.
+type tagsOf struct {
+	known   map[string]bool // asked for, or about to be; true for one that exists
+	exist   int             // how many do
+	learned bool            // whether the source was asked for its list
+	list    map[string]bool // what it gave, nil for none
+	missing int             // how many exist that list does not have
+	others  int             // how many list has that are not asked for
 }
 
 // newKnownTags begins with the selected tags; those that are not optional exist,
 // or did when the Catalog was made, or the run fails.
 func newKnownTags(images []contract.SelectedImage) *knownTags {
-	t := &knownTags{exist: map[oci.Repository]map[string]bool{}, wanted: map[oci.Repository]map[string]bool{}}
+	t := &knownTags{repos: map[oci.Repository]*tagsOf{}}
 	for _, im := range images {
 		ref, err := oci.ParseReference(im.Source)
 		if err != nil || ref.Tag == "" {
 			continue
 		}
-		add(t.wanted, ref)
-		if !im.Optional && ref.Digest == "" {
-			add(t.exist, ref)
-		}
+		t.of(ref.Repository).add(ref.Tag, !im.Optional && ref.Digest == "")
 	}
 	return t
 }
 
-func add(tags map[oci.Repository]map[string]bool, ref oci.Reference) {
-	if tags[ref.Repository] == nil {
-		tags[ref.Repository] = map[string]bool{}
+// of returns the tags of repo. t.mu is held.
+func (t *knownTags) of(repo oci.Repository) *tagsOf {
+	if t.repos[repo] == nil {
+		t.repos[repo] = &tagsOf{known: map[string]bool{}}
 	}
-	tags[ref.Repository][ref.Tag] = true
+	return t.repos[repo]
+}
+
+func (r *tagsOf) add(tag string, exists bool) {
+	before, known := r.known[tag]
+	switch {
+	case !known && r.list[tag]:
+		r.others--
+	case !known && !exists && r.learned:
+		return // that it is asked for tells nothing of the list, and there may be many
+	}
+	r.known[tag] = before || exists
+	if exists && !before {
+		r.exist++
+		if r.learned && !r.list[tag] {
+			r.missing++
+		}
+	}
 }
 
 // ask notes that ref will be asked for.
 func (t *knownTags) ask(ref oci.Reference) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	add(t.wanted, ref)
+	t.of(ref.Repository).add(ref.Tag, false)
 }
 
 // prove notes that ref, if it is a tag, exists.
@@ -212,26 +245,30 @@ func (t *knownTags) prove(ref oci.Reference) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	add(t.wanted, ref)
-	add(t.exist, ref)
+	t.of(ref.Repository).add(ref.Tag, true)
 }
 
-// believe reports whether a list of tags has all that exist, and others.
-func (t *knownTags) believe(repo oci.Repository, list map[string]bool) bool {
+// learn notes the list of all tags of a repository; nil is none.
+func (t *knownTags) learn(repo oci.Repository, list map[string]bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for tag := range t.exist[repo] {
-		if !list[tag] {
-			return false
+	r := t.of(repo)
+	r.learned, r.list, r.missing, r.others = true, list, 0, len(list)
+	for tag, exists := range r.known {
+		switch {
+		case list[tag]:
+			r.others--
+		case exists:
+			r.missing++
 		}
 	}
-	if len(t.exist[repo]) == 0 {
-		return false
-	}
-	for tag := range list {
-		if !t.wanted[repo][tag] {
-			return true
-		}
-	}
-	return false
+}
+
+// believe reports whether the list of a repository has all tags that exist, of
+// which some are known, and others.
+func (t *knownTags) believe(repo oci.Repository) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.of(repo)
+	return r.learned && r.exist > 0 && r.missing == 0 && r.others > 0
 }

@@ -45,16 +45,18 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 		attached:  sel.Attached,
 		tags:      newKnownTags(sel.Images),
 		locked:    map[string]oci.Digest{},
-		manifests: map[oci.Digest]contract.Manifest{},
+		manifests: contract.Graph{},
 		blobs:     map[oci.Digest]contract.Blob{},
+		words:     map[string]string{},
 	}
 	for _, im := range sel.Images {
 		if im.Digest != "" {
 			k.locked[im.Source] = im.Digest
 		}
 	}
-	for _, im := range sel.Images {
-		k.want(wanted{SelectedImage: im})
+	for i := range sel.Images {
+		im := &sel.Images[i]
+		crew.goUnlimited(im.Source, func(ctx context.Context) error { return k.want(ctx, wanted{SelectedImage: *im}) })
 	}
 	if err := crew.wait(ctx); err != nil {
 		return contract.Contents{}, err
@@ -73,10 +75,11 @@ type wanted struct {
 	guessed  bool // its tag is derived, so it need not exist
 }
 
-// found is a wanted image with its digest.
+// found is an image of the contents, as the one that is wanted at a tag has it.
 type found struct {
-	wanted
-	digest oci.Digest
+	contract.Image
+	depth int
+	needs string
 }
 
 // closing is the state of one Close.
@@ -97,8 +100,9 @@ type closing struct {
 	mu        sync.Mutex
 	images    []found
 	skipped   []contract.Skipped
-	manifests map[oci.Digest]contract.Manifest
+	manifests contract.Graph
 	blobs     map[oci.Digest]contract.Blob
+	words     map[string]string // media types and repositories, each once
 }
 
 type loadKey struct {
@@ -111,15 +115,13 @@ type parsedManifest struct {
 	*oci.Manifest
 }
 
-// want starts an image. What it leads to is started in turn.
-func (k *closing) want(w wanted) {
-	k.crew.goUnlimited(w.Source, func(ctx context.Context) error {
-		ref, err := oci.ParseReference(w.Source)
-		if err != nil {
-			return fault.New(fault.Damaged, w.Source, err)
-		}
-		return k.advise(w, k.have(ctx, w, ref))
-	})
+// want finds an image. What it leads to is started in turn.
+func (k *closing) want(ctx context.Context, w wanted) error {
+	ref, err := oci.ParseReference(w.Source)
+	if err != nil {
+		return fault.New(fault.Damaged, w.Source, err)
+	}
+	return k.advise(w, k.have(ctx, w, ref))
 }
 
 // have finds an image with all that belongs to it, and starts what it leads to.
@@ -145,7 +147,9 @@ func (k *closing) have(ctx context.Context, w wanted, ref oci.Reference) error {
 	}
 	if !w.LinksOnly {
 		k.mu.Lock()
-		k.images = append(k.images, found{w, digest})
+		k.images = append(k.images, found{contract.Image{
+			Archive: w.Archive, Path: w.Path, Tag: w.Tag, Phase: w.Phase, Digest: digest, Source: w.Source, Reason: w.Reason,
+		}, w.depth, w.Needs})
 		k.mu.Unlock()
 	}
 	return k.follow(ctx, w, ref, digest, manifest)
@@ -181,17 +185,19 @@ func (k *closing) absent(w wanted, err error) error {
 // Selection has locked is not asked for at all: what it stood for was read, and
 // something was decided by that.
 func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci.Manifest, error) {
-	if digest, ok := k.locked[ref.String()]; ok {
+	if ref.Digest != "" {
+		m, err := k.load(ctx, ref.Repository, ref.Digest)
+		return ref.Digest, m, err
+	}
+	name := ref.String()
+	if digest, ok := k.locked[name]; ok {
 		m, err := k.load(ctx, ref.Repository, digest)
 		return digest, m, outdated(ref, digest, err)
 	}
-	digest, err := k.resolved.get(ref.String(), func() (oci.Digest, error) {
-		if ref.Digest != "" {
-			return ref.Digest, nil
-		}
+	digest, err := k.resolved.get(name, func() (oci.Digest, error) {
 		var desc oci.Descriptor
 		err := k.crew.slot(func() error {
-			return k.retry.do(ctx, k.log, ref.String(), func() (bool, error) {
+			return k.retry.do(ctx, k.log, name, func() (bool, error) {
 				var err error
 				desc, err = k.source.Resolve(ctx, ref)
 				return false, err
@@ -204,8 +210,8 @@ func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci
 	}
 	k.tags.prove(ref)
 	m, err := k.load(ctx, ref.Repository, digest)
-	if err != nil && ref.Digest == "" {
-		err = fault.Part(ref.String(), err) // the tag is there, so the image is not absent
+	if err != nil {
+		err = fault.Part(name, err) // the tag is there, so the image is not absent
 	}
 	return digest, m, err
 }
@@ -226,11 +232,17 @@ func outdated(ref oci.Reference, digest oci.Digest, err error) error {
 func (k *closing) load(ctx context.Context, repo oci.Repository, digest oci.Digest) (*oci.Manifest, error) {
 	return k.loaded.get(loadKey{repo, digest}, func() (*oci.Manifest, error) {
 		p, err := k.parsed.get(digest, func() (p parsedManifest, err error) {
+			var m *oci.Manifest
 			err = k.crew.slot(func() error {
-				p.desc, _, p.Manifest, err = k.parse(ctx, repo, digest)
+				p.desc, _, m, err = k.parse(ctx, repo, digest)
 				return err
 			})
-			return p, err
+			if err != nil {
+				return p, err
+			}
+			p.Manifest = k.slim(m)
+			p.desc.MediaType = p.Manifest.MediaType
+			return p, nil
 		})
 		if err != nil {
 			return nil, err
@@ -261,25 +273,56 @@ func (k *closing) require(ctx context.Context, repo oci.Repository, digest oci.D
 func (k *closing) note(repo oci.Repository, desc oci.Descriptor, m *oci.Manifest) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	entry, known := k.manifests[desc.Digest]
-	if !known {
-		entry = contract.DescribeManifest(desc, m)
-		entry.Repository = repo.String()
-	}
-	entry.Repository = min(entry.Repository, repo.String())
-	k.manifests[desc.Digest] = entry
+	name := k.word(repo.String())
 	for _, d := range m.Blobs {
 		b, known := k.blobs[d.Digest]
 		if !known {
-			b = contract.Blob{Digest: d.Digest, Size: d.Size, Repository: repo.String()}
+			b = contract.Blob{Digest: d.Digest, Size: d.Size, Repository: name}
 		}
 		if b.Size != d.Size {
 			return sizeError(d, b.Size)
 		}
-		b.Repository = min(b.Repository, repo.String())
+		b.Repository = min(b.Repository, name)
 		k.blobs[d.Digest] = b
 	}
+	entry, known := k.manifests[desc.Digest]
+	if !known {
+		described := contract.DescribeManifest(desc, m)
+		entry = &described
+		entry.Repository = name
+		k.manifests[desc.Digest] = entry
+	}
+	entry.Repository = min(entry.Repository, name)
 	return nil
+}
+
+// slim returns what the closing needs of a manifest, which stays in memory until it
+// ends, with all others: what many say in the same words is there once.
+func (k *closing) slim(m *oci.Manifest) *oci.Manifest {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, list := range [][]oci.Descriptor{m.Manifests, m.Blobs} {
+		for i := range list {
+			list[i].MediaType = k.word(list[i].MediaType)
+			if b, known := k.blobs[list[i].Digest]; known {
+				list[i].Digest = b.Digest
+			}
+		}
+	}
+	out := &oci.Manifest{MediaType: k.word(m.MediaType), Manifests: m.Manifests, Blobs: m.Blobs, Subject: m.Subject}
+	if len(m.Layers) > 0 {
+		out.Layers = m.Blobs[1:] // behind the config
+	}
+	return out
+}
+
+// word returns the copy of s that is kept. k.mu is held.
+func (k *closing) word(s string) string {
+	kept, ok := k.words[s]
+	if !ok {
+		k.words[s], kept = s, s
+	}
+	return kept
 }
 
 // contents assembles what was found, in an order that does not depend on the
@@ -315,15 +358,26 @@ func (k *closing) contents(sel *contract.SelectionSpec) (contract.Contents, erro
 
 // skipNeedy skips the images that need one which was skipped.
 func (k *closing) skipNeedy() {
-	have := map[string]bool{}
+	have := map[string]bool{} // of those that are needed
 	for _, f := range k.images {
-		have[f.Path+":"+f.Tag] = true
+		if f.needs != "" {
+			have[f.needs] = false
+		}
+	}
+	if len(have) == 0 {
+		return
+	}
+	for _, f := range k.images {
+		target := f.Path + ":" + f.Tag
+		if _, needed := have[target]; needed {
+			have[target] = true
+		}
 	}
 	k.images = slices.DeleteFunc(k.images, func(f found) bool {
-		if f.Needs == "" || have[f.Needs] {
+		if f.needs == "" || have[f.needs] {
 			return false
 		}
-		k.skipped = append(k.skipped, contract.Skipped{Source: f.Source, Path: f.Path, Tag: f.Tag, Reason: f.Reason + "; the source does not have " + f.Needs})
+		k.skipped = append(k.skipped, contract.Skipped{Source: f.Source, Path: f.Path, Tag: f.Tag, Reason: f.Reason + "; the source does not have " + f.needs})
 		return true
 	})
 }
@@ -335,18 +389,15 @@ func oneOwner(images []found) ([]contract.Image, error) {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.depth, b.depth),
 			cmp.Compare(a.Archive, b.Archive), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Reason, b.Reason))
 	})
-	var out []contract.Image
+	out := make([]contract.Image, 0, len(images))
 	for i, f := range images {
 		if i > 0 && f.Path == images[i-1].Path && f.Tag == images[i-1].Tag {
-			if owner := out[len(out)-1]; owner.Digest != f.digest {
-				return nil, fault.Newf(fault.Protocol, f.Path+":"+f.Tag, "two images claim this tag: %s (%s) and %s (%s)", owner.Digest, owner.Source, f.digest, f.Source)
+			if owner := out[len(out)-1]; owner.Digest != f.Digest {
+				return nil, fault.Newf(fault.Protocol, f.Path+":"+f.Tag, "two images claim this tag: %s (%s) and %s (%s)", owner.Digest, owner.Source, f.Digest, f.Source)
 			}
 			continue
 		}
-		out = append(out, contract.Image{
-			Archive: f.Archive, Path: f.Path, Tag: f.Tag, Phase: f.Phase,
-			Digest: f.digest, Source: f.Source, Reason: f.Reason,
-		})
+		out = append(out, f.Image)
 	}
 	return out, nil
 }
@@ -354,20 +405,18 @@ func oneOwner(images []found) ([]contract.Image, error) {
 // addNeeded adds the manifests and blobs that the images need; images read for
 // their links alone leave none.
 func (k *closing) addNeeded(c *contract.Contents) {
-	all := contract.Contents{}
-	for _, m := range k.manifests {
-		all.Manifests = append(all.Manifests, m)
-	}
 	roots := make([]oci.Digest, len(c.Images))
 	for i, im := range c.Images {
 		roots[i] = im.Digest
 	}
-	manifests, blobs := all.Graph().Closure(roots...)
-	for _, m := range manifests {
-		c.Manifests = append(c.Manifests, *m)
+	manifests, blobs := k.manifests.Closure(roots...)
+	c.Manifests = make([]contract.Manifest, len(manifests))
+	for i, m := range manifests {
+		c.Manifests[i] = *m
 	}
-	for _, d := range blobs {
-		c.Blobs = append(c.Blobs, k.blobs[d])
+	c.Blobs = make([]contract.Blob, len(blobs))
+	for i, d := range blobs {
+		c.Blobs[i] = k.blobs[d]
 	}
 }
 

@@ -157,7 +157,8 @@ func (k *closing) start(ctx context.Context, w wanted, from linkOrigin, files ma
 			return err
 		}
 		for _, t := range targets {
-			k.want(linked(from, link, t))
+			w := linked(from, link, t)
+			k.crew.goNext(w.Source, func(ctx context.Context) error { return k.want(ctx, w) })
 		}
 	}
 	return nil

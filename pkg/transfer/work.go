@@ -77,6 +77,11 @@ const maxTransient = 4
 // crew runs work items, at most limit at a time, and keeps going when single
 // items fail, so that one run shows every cause. Denied, Local and Cancelled
 // end it at once: the others would fail in the same way.
+//
+// Items may start others. They wait in line until one of a fixed number of
+// workers is free, for a goroutine an item would be the memory of a hundred
+// thousand stacks. So no item may wait for one that it, or anybody, has started;
+// for what another one computes at the moment it may.
 type crew struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -84,13 +89,21 @@ type crew struct {
 	items  sync.WaitGroup
 
 	mu        sync.Mutex
+	line      line
+	workers   int // at work
+	most      int // how many there may be
 	failures  []error
 	transient int
 }
 
+// workersPerSlot is how many items may be under way for each that may occupy a
+// slot: the others wait for their slot, or for what another item is computing.
+const workersPerSlot = 4
+
 func newCrew(ctx context.Context, limit int) *crew {
 	ctx, cancel := context.WithCancel(ctx)
-	return &crew{ctx: ctx, cancel: cancel, slots: make(chan struct{}, max(limit, 1))}
+	limit = max(limit, 1)
+	return &crew{ctx: ctx, cancel: cancel, slots: make(chan struct{}, limit), most: limit * workersPerSlot}
 }
 
 // slot runs f as soon as fewer than limit others run. Items that only wait for
@@ -105,13 +118,45 @@ func (c *crew) slot(f func() error) error {
 	return f()
 }
 
+// work is an item with what to do for it.
+type work struct {
+	item string
+	do   func(ctx context.Context) error
+}
+
+// line is what waits for a worker.
+type line struct {
+	first  []work // the last one comes next
+	behind []work // in turn, when first is empty
+	taken  int    // of behind
+}
+
+func (l *line) next() (work, bool) {
+	if n := len(l.first); n > 0 {
+		w := l.first[n-1]
+		l.first[n-1] = work{} // what it holds is free when it is done
+		l.first = l.first[:n-1]
+		return w, true
+	}
+	if l.taken == len(l.behind) {
+		l.behind, l.taken = nil, 0
+		return work{}, false
+	}
+	w := l.behind[l.taken]
+	l.behind[l.taken] = work{}
+	l.taken++
+	return w, true
+}
+
 // goUnlimited starts an item that takes slots itself.
 func (c *crew) goUnlimited(item string, f func(ctx context.Context) error) {
-	c.items.Go(func() {
-		if c.ctx.Err() == nil {
-			c.record(item, f(c.ctx))
-		}
-	})
+	c.add(work{item, f}, false)
+}
+
+// goNext is goUnlimited for what an item leads to: it comes before all that waits,
+// so that what is begun comes to its end and the line does not grow.
+func (c *crew) goNext(item string, f func(ctx context.Context) error) {
+	c.add(work{item, f}, true)
 }
 
 // run starts an item that occupies a slot.
@@ -119,6 +164,40 @@ func (c *crew) run(item string, f func(ctx context.Context) error) {
 	c.goUnlimited(item, func(ctx context.Context) error {
 		return c.slot(func() error { return f(ctx) })
 	})
+}
+
+func (c *crew) add(w work, next bool) {
+	c.items.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if next {
+		c.line.first = append(c.line.first, w)
+	} else {
+		c.line.behind = append(c.line.behind, w)
+	}
+	if c.workers < c.most {
+		c.workers++
+		go c.work()
+	}
+}
+
+// work does what is in line until nothing is.
+func (c *crew) work() {
+	for {
+		c.mu.Lock()
+		w, ok := c.line.next()
+		if !ok {
+			c.workers--
+		}
+		c.mu.Unlock()
+		if !ok {
+			return
+		}
+		if c.ctx.Err() == nil {
+			c.record(w.item, w.do(c.ctx))
+		}
+		c.items.Done()
+	}
 }
 
 func (c *crew) record(item string, err error) {
