@@ -247,7 +247,7 @@ func (p *publishing) deliver(ctx context.Context, crew *crew, d delivery) error 
 		return spread(ctx, to)
 	}
 	for part := range slices.Chunk(to, chain) {
-		crew.goUnlimited(string(d.desc.Digest), func(ctx context.Context) error {
+		crew.goNext(string(d.desc.Digest), func(ctx context.Context) error {
 			return crew.slot(func() error { return spread(ctx, part) })
 		})
 	}
