@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"ferry/pkg/oci"
 	"ferry/pkg/registry/registrytest"
 	"ferry/pkg/registry/wire"
+	"ferry/pkg/store"
 )
 
 // newClient returns a client for plain HTTP that does not wait between tries.
@@ -174,25 +176,88 @@ func TestOddRangeAnswers(t *testing.T) {
 	}
 }
 
-func TestHeldWholeBlob(t *testing.T) {
+// TestHeld: held bytes are counted and not read, for the caller has them and
+// proves them with the rest; more than the whole blob are none of it.
+func TestHeld(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
 	data := []byte("0123456789")
 	desc := srv.PutBlob("a", data)
 	c := newClient(t)
-	if got, at, err := fetch(t.Context(), c, srv.Repository("a"), desc, data); err != nil || at != 10 || len(got) != 0 {
-		t.Errorf("%q from %d: %v", got, at, err)
-	}
-	if n := len(srv.Requests()); n != 0 {
-		t.Errorf("%d requests for a blob that is all here", n)
-	}
-	for _, bad := range []string{"012345678x", "0123456789x"} {
-		if got, at, err := fetch(t.Context(), c, srv.Repository("a"), desc, []byte(bad)); err != nil || at != 0 || !bytes.Equal(got, data) {
-			t.Errorf("held %q: %q from %d: %v", bad, got, at, err)
+	for _, tt := range []struct{ held, at, requests int64 }{{10, 10, 0}, {4, 4, 1}, {0, 0, 1}, {11, 0, 1}} {
+		srv.Reset()
+		held := io.NewSectionReader(unreadable{}, 0, tt.held)
+		body, at, err := c.Blob(t.Context(), srv.Repository("a"), desc, held)
+		if err != nil {
+			t.Fatalf("%d held: %v", tt.held, err)
+		}
+		got, err := io.ReadAll(body)
+		if err := errors.Join(err, body.Close()); err != nil || at != tt.at || !bytes.Equal(got, data[at:]) {
+			t.Errorf("%d held: %q from %d: %v", tt.held, got, at, err)
+		}
+		if n := int64(len(srv.Requests())); n != tt.requests {
+			t.Errorf("%d held: %d requests, want %d", tt.held, n, tt.requests)
 		}
 	}
-	_, _, err := fetch(t.Context(), c, srv.Repository("a"), desc, []byte("x"))
-	registrytest.WantKind(t, err, fault.Protocol) // a wrong prefix shows at the end
+}
+
+type unreadable struct{}
+
+func (unreadable) ReadAt([]byte, int64) (int, error) { return 0, errors.New("held bytes were read") }
+
+// TestLength: a body is as long as the manifest says, or ends with an error,
+// whether its length was announced or not.
+func TestLength(t *testing.T) {
+	t.Parallel()
+	blob := randomBytes(100_000)
+	size := len(blob)
+	for _, tt := range []struct {
+		name      string
+		sent      []byte
+		announced bool
+		cut       bool // without the mark of the end
+		want      *fault.Kind
+		read      int
+	}{
+		{"right", blob, false, false, nil, size},
+		{"right, announced", blob, true, false, nil, size},
+		{"right, cut behind the last byte", blob, false, true, nil, size},
+		{"short", blob[:size-1], false, false, fault.Transient, size - 1},
+		{"short, announced", blob[:size-1], true, false, fault.Protocol, 0},
+		{"nothing", nil, false, false, fault.Transient, 0},
+		{"long", append(blob[:size:size], 'x'), false, false, fault.Protocol, size},
+		{"long, announced", append(blob[:size:size], 'x'), true, false, fault.Protocol, 0},
+	} {
+		registry := hostile(t, func(w http.ResponseWriter, req *http.Request) {
+			if req.Header.Get("Range") != "" {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			if tt.announced {
+				w.Header().Set("Content-Length", strconv.Itoa(len(tt.sent)))
+			}
+			w.Write(tt.sent)
+			http.NewResponseController(w).Flush()
+			if tt.cut {
+				panic(http.ErrAbortHandler)
+			}
+		})
+		for _, chunk := range []int{512, 512 << 10} {
+			c := newClient(t, func(o *wire.Options) { o.Retries = -1 })
+			body, _, err := c.Blob(t.Context(), oci.Repository{Host: registry.host, Path: "a"}, oci.Descriptor{Digest: oci.DigestOf(blob), Size: int64(size)}, nil)
+			var got bytes.Buffer
+			if err == nil {
+				_, err = io.CopyBuffer(struct{ io.Writer }{&got}, struct{ io.Reader }{body}, make([]byte, chunk))
+				body.Close()
+			}
+			if fault.KindOf(err) != tt.want {
+				t.Errorf("%s: kind %v (%v), want %v", tt.name, fault.KindOf(err), err, tt.want)
+			}
+			if got.Len() != tt.read || !bytes.Equal(got.Bytes(), blob[:got.Len()]) {
+				t.Errorf("%s: %d bytes were read, want %d", tt.name, got.Len(), tt.read)
+			}
+		}
+	}
 }
 
 // TestKinds has every failure at every reading call.
@@ -388,10 +453,7 @@ func TestWrongContent(t *testing.T) {
 	image := srv.PutImage("a", "v1", layer)
 	repo, c := srv.Repository("a"), newClient(t)
 
-	srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, WrongBody: true})
-	_, _, err := fetch(t.Context(), c, repo, oci.Descriptor{Digest: oci.DigestOf(layer), Size: 1000}, nil)
-	registrytest.WantKind(t, err, fault.Protocol)
-	_, _, err = fetch(t.Context(), c, repo, oci.Descriptor{Digest: oci.DigestOf(layer), Size: 999}, nil)
+	_, _, err := fetch(t.Context(), c, repo, oci.Descriptor{Digest: oci.DigestOf(layer), Size: 999}, nil)
 	registrytest.WantKind(t, err, fault.Protocol)
 
 	srv.Inject(registrytest.Fault{Method: "GET", Kind: registrytest.KindManifest, Body: string(registrytest.IndexManifest()), ContentType: oci.MediaTypeIndex})
@@ -406,6 +468,44 @@ func TestWrongContent(t *testing.T) {
 		if _, _, err = c.Manifest(t.Context(), repo.WithTag("v1")); fault.KindOf(err) != fault.Protocol {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestWrongBytes: what has the right length and the wrong digest comes through
+// here, and no store takes it, whether the registry sent it or it was held.
+func TestWrongBytes(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	data := randomBytes(1000)
+	desc := srv.PutBlob("a", data)
+	for name, tt := range map[string]struct {
+		held  []byte
+		wrong bool
+	}{"sent": {nil, true}, "held": {append([]byte{^data[0]}, data[1:10]...), false}, "all held": {append([]byte{^data[0]}, data[1:]...), false}} {
+		dir, err := store.OpenDir(t.Context(), t.TempDir(), store.Exclusive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { dir.Close() })
+		ingest, err := dir.Ingest(t.Context(), desc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ingest.Close()
+		if _, err := ingest.CopyFrom(t.Context(), 0, bytes.NewReader(tt.held)); err != nil {
+			t.Fatal(err)
+		}
+		if tt.wrong {
+			srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, WrongBody: true})
+		}
+		body, at, err := newClient(t).Blob(t.Context(), srv.Repository("a"), desc, ingest.Held())
+		if err != nil || at != int64(len(tt.held)) {
+			t.Fatalf("%s: from %d: %v", name, at, err)
+		}
+		if _, err := ingest.CopyFrom(t.Context(), at, body); err != nil {
+			t.Fatal(err)
+		}
+		registrytest.WantKind(t, errors.Join(ingest.Commit(t.Context()), body.Close()), fault.Protocol)
 	}
 }
 
