@@ -221,7 +221,7 @@ func (f *flags) contents(ctx context.Context, s *stage.Session, j *job, source r
 		return j.contents, nil
 	}
 	closer := transfer.Closer{
-		Source: source, Store: j.store, Parallel: f.Parallel, Retry: f.Retry(),
+		Source: source, Store: j.store, Parallel: f.InFlight(), Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress,
 	}
 	contents, err := closer.Close(ctx, j.selection)
@@ -256,7 +256,7 @@ func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job) (contract.C
 		return contents, nil
 	}
 	downloader := transfer.Downloader{
-		Source: client, Store: j.store, Parallel: f.Parallel, Retry: f.Retry(),
+		Source: client, Store: j.store, Parallel: f.InFlight(), Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress, Room: j.store.Room,
 	}
 	s.Summary.Overview = contents.Overview

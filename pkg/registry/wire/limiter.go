@@ -82,6 +82,9 @@ func newLimiter(fixed int) *limiter {
 
 // acquire waits for the turn of an operation. Who came first is served first.
 func (l *limiter) acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	if l.running < l.limit && len(l.waiting) == 0 {
 		l.running++

@@ -7,13 +7,17 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -786,5 +790,141 @@ func TestConcurrencyLimit(t *testing.T) {
 	}
 	if n := srv.Count(registrytest.KindBlob, "GET"); n != 2 {
 		t.Errorf("%d requests, want 2", n)
+	}
+}
+
+// slowed serves handler with a delay in front of every answer, and counts how
+// many requests are under way.
+type slowed struct {
+	handler http.Handler
+	delay   time.Duration
+	now     atomic.Int64
+	most    atomic.Int64
+}
+
+func (s *slowed) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	now := s.now.Add(1)
+	defer s.now.Add(-1)
+	for most := s.most.Load(); now > most && !s.most.CompareAndSwap(most, now); most = s.most.Load() {
+	}
+	select {
+	case <-time.After(s.delay):
+	case <-req.Context().Done():
+	}
+	s.handler.ServeHTTP(w, req)
+}
+
+// TestConcurrencyGrows: far from a registry a client that may choose takes about as
+// long as one with many operations at a time, and never has more than it may.
+func TestConcurrencyGrows(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.New()
+	desc := reg.PutBlob("a", randomBytes(4<<10))
+	took := func(concurrency int) (time.Duration, int64) {
+		far := &slowed{handler: reg, delay: 50 * time.Millisecond}
+		srv := hostile(t, far.ServeHTTP)
+		c := newClient(t, func(o *wire.Options) { o.Concurrency = concurrency })
+		began := time.Now()
+		var callers errgroup.Group
+		callers.SetLimit(wire.MaxConcurrency)
+		for range 1000 {
+			callers.Go(func() error {
+				_, _, err := fetch(t.Context(), c, oci.Repository{Host: srv.host, Path: "a"}, desc, nil)
+				return err
+			})
+		}
+		if err := callers.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(began), far.most.Load()
+	}
+	fixed, most := took(32)
+	if most > 32 {
+		t.Errorf("%d requests at a time, want at most 32", most)
+	}
+	free, most := took(0)
+	t.Logf("32 at a time: %v; free to choose: %v, with at most %d", fixed, free, most)
+	// With the 8 it begins with it would be four times as long.
+	if free > 2*fixed || most > wire.MaxConcurrency {
+		t.Errorf("free to choose it took %v with at most %d at a time, and %v with 32", free, most, fixed)
+	}
+}
+
+// TestComplaintsAreHeeded: fewer requests at a time follow when a registry says
+// that they are too many, and all are answered in the end.
+func TestComplaintsAreHeeded(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.New()
+	desc := reg.PutBlob("a", []byte("x"))
+	far := &slowed{delay: 10 * time.Millisecond}
+	var refused atomic.Int64
+	far.handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if far.now.Load() > 4 {
+			refused.Add(1)
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		reg.ServeHTTP(w, req)
+	})
+	srv := hostile(t, far.ServeHTTP)
+	c := newClient(t, func(o *wire.Options) { o.Retries, o.Backoff = 30, time.Millisecond })
+	var callers errgroup.Group
+	callers.SetLimit(wire.MaxConcurrency)
+	const blobs = 400
+	for range blobs {
+		callers.Go(func() error {
+			_, _, err := fetch(t.Context(), c, oci.Repository{Host: srv.host, Path: "a"}, desc, nil)
+			return err
+		})
+	}
+	if err := callers.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := refused.Load(); n == 0 || n > blobs/4 {
+		t.Errorf("%d of %d requests were too many", n, blobs+n)
+	}
+}
+
+// TestHTTP2: where the registry offers it all goes through one connection.
+func TestHTTP2(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.New()
+	var old, connections atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.ProtoMajor < 2 {
+			old.Add(1)
+		}
+		reg.ServeHTTP(w, req)
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	c := newClient(t, func(o *wire.Options) { o.PlainHTTP, o.SkipTLSVerify = false, true })
+	registrytest.Conformance(t, c, oci.Repository{Host: strings.TrimPrefix(server.URL, "https://"), Path: "root"})
+	if old.Load() > 0 || connections.Load() != 1 {
+		t.Errorf("%d requests of HTTP/1, %d connections", old.Load(), connections.Load())
+	}
+}
+
+// TestRequestsOfAnUpload: one to begin with, one with the blob, and none beside.
+func TestRequestsOfAnUpload(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	blob := randomBytes(3 << 20)
+	desc := oci.Descriptor{Digest: oci.DigestOf(blob), Size: int64(len(blob))}
+	if err := newClient(t).PutBlob(t.Context(), srv.Repository("a"), desc, bytes.NewReader(blob)); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, req := range srv.Requests() {
+		got = append(got, fmt.Sprint(req.Method, " ", req.Kind, " ", req.BytesIn))
+	}
+	if diff := cmp.Diff([]string{"POST upload 0", fmt.Sprint("PUT upload ", len(blob))}, got); diff != "" {
+		t.Error(diff)
 	}
 }
