@@ -180,6 +180,31 @@ func TestOddRangeAnswers(t *testing.T) {
 	}
 }
 
+// TestOddRangeAfterCut: what was read before a cut is glued to nothing but its
+// rest (N12); the caller, who keeps it, may try again later.
+func TestOddRangeAfterCut(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(100_000)
+	for name, odd := range map[string]registrytest.Fault{
+		"200":         {NoRange: true},
+		"other start": {Status: 206, Header: http.Header{"Content-Range": {"bytes 29999-99999/100000"}}, Body: string(data[29_999:])},
+		"other size":  {Status: 206, Header: http.Header{"Content-Range": {"bytes 30000-99999/100001"}}, Body: string(data[30_000:])},
+	} {
+		for _, held := range [][]byte{nil, data[:1000]} {
+			srv := start(t)
+			desc := srv.PutBlob("a", data)
+			odd.Kind, odd.Times = registrytest.KindBlob, registrytest.Always
+			srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, CutAfter: int64(30_000 - len(held))})
+			srv.Inject(odd)
+			got, at, err := fetch(t.Context(), newClient(t), srv.Repository("a"), desc, held)
+			registrytest.WantKind(t, err, fault.Transient)
+			if at != int64(len(held)) || !bytes.Equal(got, data[at:30_000]) {
+				t.Errorf("%s, %d held: %d bytes from %d", name, len(held), len(got), at)
+			}
+		}
+	}
+}
+
 // TestHeld: held bytes are counted and not read, for the caller has them and
 // proves them with the rest; more than the whole blob are none of it.
 func TestHeld(t *testing.T) {
@@ -722,6 +747,35 @@ func TestPutBlobFailures(t *testing.T) {
 type brokenDisk struct{ io.ReadSeeker }
 
 func (brokenDisk) Read([]byte) (int, error) { return 0, errors.New("input/output error") }
+
+// TestPutManifestIsProven: a registry has taken a manifest when it says so, and as
+// what it is.
+func TestPutManifestIsProven(t *testing.T) {
+	t.Parallel()
+	body := registrytest.IndexManifest()
+	for _, tt := range []struct {
+		name, mediaType string
+		fault           registrytest.Fault
+		want            *fault.Kind
+		requests        int
+	}{
+		{"taken", oci.MediaTypeIndex, registrytest.Fault{}, nil, 1},
+		{"taken, without a digest", oci.MediaTypeIndex, registrytest.Fault{Status: 201, ContentType: "text/plain"}, nil, 1},
+		{"200", oci.MediaTypeIndex, registrytest.Fault{Status: 200, ContentType: "text/html"}, fault.Protocol, 1},
+		{"another digest", oci.MediaTypeIndex, registrytest.Fault{Status: 201, ContentType: "text/plain",
+			Header: http.Header{"Docker-Content-Digest": {string(oci.DigestOf(nil))}}}, fault.Protocol, 1},
+		{"no manifest", "text/plain", registrytest.Fault{}, fault.Unsupported, 0},
+	} {
+		srv := start(t)
+		if tt.fault.Status != 0 {
+			srv.Inject(tt.fault)
+		}
+		err := newClient(t).PutManifest(t.Context(), srv.Repository("a").WithTag("v1"), tt.mediaType, body)
+		if got := fault.KindOf(err); got != tt.want || len(srv.Requests()) != tt.requests {
+			t.Errorf("%s: %v (%v) after %d requests, want %v after %d", tt.name, got, err, len(srv.Requests()), tt.want, tt.requests)
+		}
+	}
+}
 
 // TestLostAnswer: the blob and the manifest are there, though nobody heard.
 func TestLostAnswer(t *testing.T) {
