@@ -105,20 +105,10 @@ func drain(body io.ReadCloser, buf []byte) error {
 	return err
 }
 
-func benchmarkGet(b *testing.B, size, batch int) {
-	repo := oci.Repository{Host: registryProcess(b), Path: "a"}
-	desc := oci.Descriptor{Digest: oci.DigestOf(randomBytes(size)), Size: int64(size)}
-	c, buf := plainClient(b), make([]byte, callerBuffer)
-	address := "http://" + repo.Host + "/v2/a/blobs/" + string(desc.Digest)
-	b.SetBytes(desc.Size)
-	compare(b, batch, func() error {
-		body, _, err := c.Blob(b.Context(), repo, desc, nil)
-		if err != nil {
-			return err
-		}
-		return drain(body, buf)
-	}, func() error {
-		req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, address, nil)
+// bare asks for address with http.Client alone.
+func bare(b *testing.B, method, address string, buf []byte) func() error {
+	return func() error {
+		req, err := http.NewRequestWithContext(b.Context(), method, address, nil)
 		if err != nil {
 			return err
 		}
@@ -127,7 +117,21 @@ func benchmarkGet(b *testing.B, size, batch int) {
 			return err
 		}
 		return drain(resp.Body, buf)
-	})
+	}
+}
+
+func benchmarkGet(b *testing.B, size, batch int) {
+	repo := oci.Repository{Host: registryProcess(b), Path: "a"}
+	desc := oci.Descriptor{Digest: oci.DigestOf(randomBytes(size)), Size: int64(size)}
+	c, buf := plainClient(b), make([]byte, callerBuffer)
+	b.SetBytes(desc.Size)
+	compare(b, batch, func() error {
+		body, _, err := c.Blob(b.Context(), repo, desc, nil)
+		if err != nil {
+			return err
+		}
+		return drain(body, buf)
+	}, bare(b, http.MethodGet, "http://"+repo.Host+"/v2/a/blobs/"+string(desc.Digest), buf))
 }
 
 func BenchmarkGetSmall(b *testing.B) { benchmarkGet(b, smallBlob, 500) }
@@ -160,23 +164,11 @@ func BenchmarkPutLarge(b *testing.B) {
 func BenchmarkManifest(b *testing.B) {
 	repo := oci.Repository{Host: registryProcess(b), Path: "a"}
 	c, buf := plainClient(b), make([]byte, callerBuffer)
-	bare := func(method string) func() error {
-		return func() error {
-			req, err := http.NewRequestWithContext(b.Context(), method, "http://"+repo.Host+"/v2/a/manifests/v1", nil)
-			if err != nil {
-				return err
-			}
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				return err
-			}
-			return drain(resp.Body, buf)
-		}
-	}
+	address := "http://" + repo.Host + "/v2/a/manifests/v1"
 	b.Run("GET", func(b *testing.B) {
-		compare(b, 500, func() error { _, _, err := c.Manifest(b.Context(), repo.WithTag("v1")); return err }, bare(http.MethodGet))
+		compare(b, 500, func() error { _, _, err := c.Manifest(b.Context(), repo.WithTag("v1")); return err }, bare(b, http.MethodGet, address, buf))
 	})
 	b.Run("HEAD", func(b *testing.B) {
-		compare(b, 500, func() error { _, err := c.Resolve(b.Context(), repo.WithTag("v1")); return err }, bare(http.MethodHead))
+		compare(b, 500, func() error { _, err := c.Resolve(b.Context(), repo.WithTag("v1")); return err }, bare(b, http.MethodHead, address, buf))
 	})
 }
