@@ -124,7 +124,6 @@ func benchmarkGet(b *testing.B, size, batch int) {
 	repo := oci.Repository{Host: registryProcess(b), Path: "a"}
 	desc := oci.Descriptor{Digest: oci.DigestOf(randomBytes(size)), Size: int64(size)}
 	c, buf := plainClient(b), make([]byte, callerBuffer)
-	b.SetBytes(desc.Size)
 	compare(b, batch, func() error {
 		body, _, err := c.Blob(b.Context(), repo, desc, nil)
 		if err != nil {
@@ -142,7 +141,6 @@ func BenchmarkPutLarge(b *testing.B) {
 	blob := randomBytes(largeBlob)
 	desc := oci.Descriptor{Digest: oci.DigestOf(blob), Size: largeBlob}
 	c := plainClient(b)
-	b.SetBytes(desc.Size)
 	compare(b, 2, func() error {
 		return c.PutBlob(b.Context(), repo, desc, bytes.NewReader(blob))
 	}, func() error {

@@ -53,7 +53,7 @@ type limiter struct {
 	rest     int    // windows before the next trial
 	patience int    // what rest is set to after a trial that failed
 	wary     bool   // the registry complained
-	calm     time.Time
+	calm     time.Time // complaints until then are one with the last
 }
 
 // window is what was seen since it began.
