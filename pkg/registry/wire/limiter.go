@@ -49,10 +49,10 @@ type limiter struct {
 	waiting []chan struct{}
 
 	now      window
-	trial    *trial // of the present limit
-	rest     int    // windows before the next trial
-	patience int    // what rest is set to after a trial that failed
-	wary     bool   // the registry complained
+	trial    *trial    // of the present limit
+	rest     int       // windows before the next trial
+	patience int       // what rest is set to after a trial that failed
+	wary     bool      // the registry complained
 	calm     time.Time // complaints until then are one with the last
 }
 

@@ -326,9 +326,9 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	return resp, false, nil
 }
 
-// chunksMayPass reports whether a refused upload may go on in chunks, which is
-// what regclient does whatever the reason: only when it was too large (Q8: some
-// registries say 416), and with a chunk at the wrong place, which it moves.
+// chunksMayPass reports whether a refused upload may go on: whole ones in chunks,
+// when they were too large (Q8: some registries say 416), and with a chunk at the
+// wrong place, which regclient moves.
 func chunksMayPass(method string, status int) bool {
 	switch method {
 	case http.MethodPut:

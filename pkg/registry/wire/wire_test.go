@@ -126,8 +126,8 @@ func TestResumeInNewProcess(t *testing.T) {
 	}
 }
 
-// TestResumeWithinRequest cuts one blob again and again, with one connection
-// slot: regclient's own throttle would be used up.
+// TestResumeWithinRequest cuts one blob again and again, with one operation at a
+// time: the rest is asked for in the turn of the first request.
 func TestResumeWithinRequest(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
@@ -795,7 +795,7 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// TestNoReferrersTag: regclient would write a tag that no plan knows of.
+// TestNoReferrersTag: a registry without referrers gets no tag that no plan knows of.
 func TestNoReferrersTag(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
