@@ -159,7 +159,7 @@ func (f *flags) modules(ctx context.Context, s *stage.Session) error {
 // is free again before the Catalog is out: in a pipe, fetch waits for that.
 func discover(ctx context.Context, s *stage.Session, source registry.Source, p deckhouse.Policy, through storeFlag, connection connect.Flags) (contract.CatalogSpec, error) {
 	s.Progress.Phase("discovering")
-	opts := discovery.Options{Parallel: connection.Parallel, Log: s.Log}
+	opts := discovery.Options{Parallel: connection.InFlight(), Log: s.Log}
 	if through.Store == "" {
 		return discovery.Discover(ctx, source, p, opts)
 	}
@@ -206,7 +206,7 @@ func (f *flags) generic(ctx context.Context, s *stage.Session) error {
 				return contract.CatalogSpec{}, err
 			}
 			defer client.Close()
-			return generic.Discover(ctx, client, items, f.Generic.Parallel)
+			return generic.Discover(ctx, client, items, f.Generic.InFlight())
 		},
 	})
 }

@@ -228,7 +228,7 @@ func (f *flags) contents(ctx context.Context, s *stage.Session, j *job, source r
 		return j.contents, nil
 	}
 	closer := transfer.Closer{
-		Source: source, Store: j.store, Parallel: f.Parallel, Retry: f.Retry(),
+		Source: source, Store: j.store, Parallel: f.InFlight(), Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress,
 	}
 	contents, err := closer.Close(ctx, j.selection)
@@ -274,7 +274,7 @@ func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job, get downloa
 	}
 	s.Summary.Overview = contents.Overview
 	figures, err := get(ctx, transfer.Downloader{
-		Source: client, Parallel: f.Parallel, Retry: f.Retry(), Log: s.Log, Progress: s.Progress,
+		Source: client, Parallel: f.InFlight(), Retry: f.Retry(), Log: s.Log, Progress: s.Progress,
 	}, &contents)
 	s.Summary.Facts = append(s.Summary.Facts, transferFact(figures.Blobs, figures.Bytes, figures.MissingBytes))
 	s.Count("bytes", figures.Bytes)

@@ -79,7 +79,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	}
 	publisher := &transfer.Publisher{
 		Root: target, Prefixes: prefixes, CheckBlobs: f.CheckBlobs, BypassAccessCheck: f.BypassAccessChecks,
-		Parallel: f.Parallel, Retry: f.Retry(),
+		Parallel: f.InFlight(), Retry: f.Retry(),
 		Log: s.Log, Progress: s.Progress,
 	}
 	return stage.Produce(ctx, s, stage.Product[contract.ReceiptSpec]{

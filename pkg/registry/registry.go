@@ -44,11 +44,14 @@ type Source interface {
 	Referrers(ctx context.Context, repo oci.Repository, digest oci.Digest) ([]oci.Descriptor, error)
 
 	// Blob opens the blob that desc names. held, when not nil, are the first
-	// held.Size() bytes of it, kept from an earlier try: the registry is
-	// asked for the rest alone (Range), and start tells how many held bytes
-	// the body leaves out: held.Size(), or 0 where the registry began anew.
-	// The body ends with an error, never a clean EOF, when it is shorter
-	// than desc.Size says or does not match desc.Digest.
+	// held.Size() bytes of it, kept from an earlier try: they are not read, the
+	// registry is asked for the rest alone (Range), and start tells how many of
+	// them the body leaves out: held.Size(), or 0 where the registry began
+	// anew. Of a blob that is held in full nothing is asked for.
+	// The body ends with an error, never a clean EOF, unless it and what it
+	// leaves out are desc.Size bytes. Whether they are those of desc.Digest is
+	// for the caller to prove: who stores them hashes them anyway, and others
+	// read through Verified.
 	// Kinds as Resolve.
 	Blob(ctx context.Context, repo oci.Repository, desc oci.Descriptor, held *io.SectionReader) (body io.ReadCloser, start int64, err error)
 }

@@ -20,7 +20,7 @@ type Flags struct {
 	Insecure      bool          `help:"Speak plain HTTP." group:"Connection"`
 	TLSSkipVerify bool          `name:"tls-skip-verify" help:"Accept any certificate. To add a certificate authority instead, set SSL_CERT_FILE." group:"Connection"`
 	TokenServer   []string      `placeholder:"HOST" help:"Trust HOST to give tokens for the credentials, though it is neither the registry nor in its domain; may be given again." group:"Connection"`
-	Parallel      int           `default:"8" placeholder:"N" help:"Make at most ${default} requests at a time." group:"Connection"`
+	Parallel      int           `default:"0" placeholder:"N" help:"Make at most N requests at a time. With 0, the default, as many as the way to the registry needs, up to 64; fewer when it answers that they are too many." group:"Connection"`
 	Retries       int           `default:"5" placeholder:"N" help:"Repeat a request that may heal up to ${default} times, and what was given up then twice more; 0 repeats nothing." group:"Connection"`
 	IdleTimeout   time.Duration `default:"60s" placeholder:"DURATION" help:"Give a request up when no byte has moved for so long (default ${default}). It is no limit to the whole; see --timeout." group:"Connection"`
 	// Nil where it is not given: then the environment decides.
@@ -96,11 +96,18 @@ func (f TargetFlags) Client(s *stage.Session, host string) (*wire.Client, error)
 
 // Validate refuses what wire would take for a default.
 func (f Flags) Validate() error {
-	if f.Retries < 0 {
+	switch {
+	case f.Retries < 0:
 		return fmt.Errorf("--retries %d is negative", f.Retries)
+	case f.Parallel < 0:
+		return fmt.Errorf("--parallel %d is negative", f.Parallel)
 	}
 	return nil
 }
+
+// InFlight is how many things to ask for at a time, for the client to choose how
+// many requests that makes.
+func (f Flags) InFlight() int { return cmp.Or(f.Parallel, wire.MaxConcurrency) }
 
 // Retry is the patience with operations whose requests were given up.
 func (f Flags) Retry() transfer.Retry {

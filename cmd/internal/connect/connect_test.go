@@ -57,6 +57,24 @@ func TestHostOf(t *testing.T) {
 	}
 }
 
+// --parallel is a bound where it is given; without it the client chooses, and is
+// given enough to choose from.
+func TestInFlight(t *testing.T) {
+	s := &stage.Session{Log: slog.New(slog.DiscardHandler), Getenv: func(string) string { return "" }}
+	for _, tc := range []struct{ parallel, inFlight, concurrency int }{{0, 64, 0}, {1, 1, 1}, {200, 200, 200}} {
+		f := Flags{Parallel: tc.parallel}
+		if got, concurrency := f.InFlight(), f.options(s).Concurrency; got != tc.inFlight || concurrency != tc.concurrency {
+			t.Errorf("--parallel %d: %d in flight, concurrency %d", tc.parallel, got, concurrency)
+		}
+		if err := f.Validate(); err != nil {
+			t.Errorf("--parallel %d: %v", tc.parallel, err)
+		}
+	}
+	if (Flags{Parallel: -1}).Validate() == nil {
+		t.Error("--parallel -1 is accepted")
+	}
+}
+
 // S2.3.1, S9 row 62: 0, negative, unset and unreadable are no limit; the flag goes
 // before the variable.
 func TestDeadline(t *testing.T) {

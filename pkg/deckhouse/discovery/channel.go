@@ -12,6 +12,7 @@ import (
 	"ferry/pkg/fault"
 	"ferry/pkg/imagefs"
 	"ferry/pkg/oci"
+	"ferry/pkg/registry"
 )
 
 // release is what version.json of a channel image says (S1.4). Its many other
@@ -97,7 +98,10 @@ func (r *releaseImages) find(ctx context.Context, ref oci.Reference, desc oci.De
 			Name: string(layer.Digest),
 			Open: func(ctx context.Context) (io.ReadCloser, error) {
 				blob, _, err := r.src.Blob(ctx, ref.Repository, layer, nil)
-				return blob, fault.Part(ref.String(), err)
+				if err != nil {
+					return nil, fault.Part(ref.String(), err)
+				}
+				return registry.Verified(blob, layer), nil
 			},
 		})
 	}

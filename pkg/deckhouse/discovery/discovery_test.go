@@ -87,6 +87,27 @@ func layer(t *testing.T, name, content string) []byte {
 	return buf.Bytes()
 }
 
+// A layer that is not what its manifest names says nothing, though it is whole
+// and of the right size: no store is there to hash it.
+func TestLayerIsProven(t *testing.T) {
+	t.Parallel()
+	s := newSource(t)
+	good := layer(t, "version.json", `{"version":"v1.70.0"}`)
+	s.PutImage(root+"/release-channel", "stable", good)
+	for patch := 1; ; patch++ {
+		other := layer(t, "version.json", fmt.Sprintf(`{"version":"v1.70.%d"}`, patch))
+		if len(other) != len(good) {
+			continue
+		}
+		s.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Digest: oci.DigestOf(good), Body: string(other), Times: registrytest.Always})
+		break
+	}
+	_, err := s.discover(t, deckhouse.Policy{NoModules: true})
+	if fault.KindOf(err) != fault.Protocol || !strings.Contains(err.Error(), string(oci.DigestOf(good))) {
+		t.Errorf("a substituted layer: %v", err)
+	}
+}
+
 // edition is a small complete source.
 func edition(t *testing.T) *source {
 	s := newSource(t, registrytest.WithPageSize(2))

@@ -2,18 +2,12 @@ package wire
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
-
-	"github.com/regclient/regclient/scheme/reg"
-	"github.com/regclient/regclient/types/blob"
-	"github.com/regclient/regclient/types/errs"
-	"github.com/regclient/regclient/types/ref"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -23,51 +17,47 @@ import (
 // closed.
 func (c *Client) Blob(ctx context.Context, repo oci.Repository, desc oci.Descriptor, held *io.SectionReader) (io.ReadCloser, int64, error) {
 	op := newOperation(verbBlob, repo.WithDigest(desc.Digest))
-	if held != nil && held.Size() >= desc.Size {
-		if matches(held, desc) {
-			return http.NoBody, desc.Size, nil
-		}
-		held = nil
-	}
-	if held != nil && held.Size() > 0 {
-		op.held = held
-	}
 	op.size, op.keepOpen = desc.Size, true
-	var body blob.Reader
-	err := c.do(ctx, op, func(ctx context.Context, r *reg.Reg, at ref.Ref) (err error) {
-		body, err = r.BlobGet(ctx, at, descOf(desc))
-		return err
-	})
-	if err != nil {
+	switch {
+	case held == nil || held.Size() > desc.Size: // more than the whole is no part of it
+	case held.Size() == desc.Size:
+		return http.NoBody, desc.Size, nil
+	default:
+		op.at = held.Size()
+	}
+	r := &blobReader{caller: ctx, op: op}
+	if err := c.do(ctx, op, r.open); err != nil {
 		return nil, 0, err
 	}
-	reader := &blobReader{client: c, ctx: ctx, op: op, body: body}
-	// regclient hashes the held bytes with the others; the caller has them.
-	if _, err := io.CopyN(io.Discard, reader, op.start); err != nil {
-		return nil, 0, errors.Join(err, reader.Close())
-	}
-	return reader, op.start, nil
+	return r, op.at, nil
 }
 
-// matches reports whether held is the whole blob: then nothing is asked for.
-func matches(held *io.SectionReader, desc oci.Descriptor) bool {
-	if held.Size() != desc.Size {
-		return false
-	}
-	hash := sha256.New()
-	_, err := io.Copy(hash, io.NewSectionReader(held, 0, held.Size()))
-	return err == nil && oci.DigestFromSum(hash.Sum(nil)) == desc.Digest
-}
-
-// blobReader gives regclient's reader our errors.
+// blobReader is the body of a blob. What breaks it is followed by a request for
+// the rest, as long as the operation has patience. It hashes nothing: whoever
+// keeps the bytes does.
 type blobReader struct {
-	client *Client
-	ctx    context.Context
+	caller context.Context
 	op     *operation
-	body   blob.Reader
-	read   int64
+	ctx    context.Context // the operation's
+	host   *host
+	body   io.ReadCloser
 	err    error // what ended it
 	closed bool
+}
+
+// open asks for the blob from op.at on, where the registry can begin there.
+func (r *blobReader) open(ctx context.Context, h *host) error {
+	r.ctx, r.host = ctx, h
+	req, err := h.request(ctx, http.MethodGet, r.op.repo, "/blobs/"+string(r.op.ref.Digest), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := h.exchange(r.op, req)
+	if err != nil {
+		return err
+	}
+	r.body, r.op.begun = resp.Body, true
+	return nil
 }
 
 func (r *blobReader) Read(p []byte) (int, error) {
@@ -75,20 +65,44 @@ func (r *blobReader) Read(p []byte) (int, error) {
 		return 0, r.err
 	}
 	n, err := r.body.Read(p)
-	r.read += int64(n)
+	if n > 0 {
+		r.op.moved()
+		r.host.limiter.moved(n)
+	}
+	over := int(max(0, r.op.at+int64(n)-r.op.size))
+	n -= over
+	r.op.at += int64(n)
 	switch {
-	case r.read > r.op.size:
-		n, err = n-int(r.read-r.op.size), protocol(r.op.subject, "the registry sends more than the %d bytes of the blob", r.op.size)
-	case err == nil || err == io.EOF:
-	case errors.Is(err, errs.ErrDigestMismatch):
-		err = protocol(r.op.subject, "what the registry sends does not match the digest")
-	case errors.Is(err, errs.ErrShortRead):
-		err = r.op.fault(r.ctx, io.ErrUnexpectedEOF)
-	default:
-		err = r.op.fault(r.ctx, err)
+	case over > 0:
+		err = protocol(r.op.subject, "the registry sends more than the %d bytes of the blob", r.op.size)
+	case err != nil && r.op.at == r.op.size:
+		err = io.EOF // what broke the connection after the last byte does not matter
+	case err != nil:
+		err = r.goOn(err)
 	}
 	r.err = err
 	return n, err
+}
+
+// goOn asks for the rest of a body that cause has cut.
+func (r *blobReader) goOn(cause error) error {
+	if cause == io.EOF {
+		cause = io.ErrUnexpectedEOF
+	}
+	broken := networkFault(r.op, cause)
+	pause, ok := r.op.nextPause()
+	if !ok || !temporary(fault.KindOf(broken)) || r.ctx.Err() != nil {
+		return r.op.fault(r.caller, r.op.fail(broken))
+	}
+	r.op.mu.Lock()
+	r.op.wait = pause
+	r.op.mu.Unlock()
+	r.body.Close()
+	r.body = http.NoBody
+	if err := r.open(r.ctx, r.host); err != nil {
+		return r.op.fault(r.caller, err)
+	}
+	return nil
 }
 
 func (r *blobReader) Close() error {
@@ -100,75 +114,51 @@ func (r *blobReader) Close() error {
 		r.err = errors.New("read of a closed blob")
 	}
 	err := r.body.Close()
-	r.client.end(r.op)
+	r.host.end(r.op)
 	return err
 }
 
 // askRange asks for the part of the blob that is not there yet: behind the held
-// bytes, or where regclient goes on with a body that was cut.
+// bytes, or where a body was cut.
 func (op *operation) askRange(req *http.Request) {
-	if op.verb != verbBlob {
-		return
-	}
-	op.offset = 0
-	if from, _, ok := strings.Cut(strings.TrimPrefix(req.Header.Get("Range"), "bytes="), "-"); ok {
-		op.offset, _ = strconv.ParseInt(from, 10, 64)
-	}
-	op.asked = op.offset
-	if op.offset == 0 && op.held != nil {
-		op.asked = op.held.Size()
-	}
-	req.Header.Del("Range")
-	if op.asked > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", op.asked))
+	if op.verb == verbBlob && op.at > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", op.at))
 	}
 }
 
 // dropHeld gives the held bytes up after the registry would not go on behind
-// them, and reports whether there were any to give up.
+// them, and reports whether there were any to give up: once a body has begun,
+// the caller knows from where.
 func (op *operation) dropHeld() bool {
-	dropped := op.verb == verbBlob && op.offset == 0 && op.held != nil
+	dropped := op.verb == verbBlob && !op.begun && op.at > 0
 	if dropped {
-		op.held = nil
+		op.at = 0
 	}
 	return dropped
 }
 
-// acceptBlob shows regclient what it knows how to read: the whole blob, made
-// of the held bytes and the range that came, or the range it asked for itself.
+// acceptBlob takes the whole blob, or the range that was asked for.
 func (op *operation) acceptBlob(resp *http.Response) (*http.Response, bool, error) {
-	length := resp.Header.Get("Content-Length")
 	switch {
-	case resp.StatusCode == http.StatusPartialContent && op.asked > 0:
-		if rangeFits(resp.Header.Get("Content-Range"), op.asked, op.size) {
-			break
+	case resp.StatusCode == http.StatusPartialContent && op.at > 0:
+		if rangeFits(resp.Header.Get("Content-Range"), op.at, op.size) {
+			return resp, false, nil
 		}
 		resp.Body.Close()
 		if op.dropHeld() {
 			return nil, true, nil
 		}
 		return nil, false, op.fail(fault.Newf(fault.Transient, op.subject, "the connection was cut, and the registry went on at another place than asked"))
-	case resp.StatusCode == http.StatusOK && op.offset > 0:
+	case resp.StatusCode == http.StatusOK && op.begun && op.at > 0:
 		resp.Body.Close()
 		return nil, false, op.fail(fault.Newf(fault.Transient, op.subject, "the connection was cut, and the registry cannot go on where it was"))
-	case resp.StatusCode == http.StatusOK && (length == "" || length == strconv.FormatInt(op.size, 10)):
-		op.held = nil
-	default:
-		resp.Body.Close()
-		return nil, false, op.fail(protocol(op.subject, "the registry answers %d with %s bytes of %.60q, the blob has %d", resp.StatusCode, length, resp.Header.Get("Content-Type"), op.size))
+	case resp.StatusCode == http.StatusOK && (resp.ContentLength < 0 || resp.ContentLength == op.size):
+		op.at = 0
+		return resp, false, nil
 	}
-	body := &blobBody{resp.Body, op}
-	resp.Body = body
-	op.start = 0
-	if op.offset == 0 && op.held != nil {
-		op.start = op.held.Size()
-		resp.StatusCode, resp.Status = http.StatusOK, "200 OK"
-		resp.Header.Del("Content-Range")
-		resp.Header.Set("Content-Length", strconv.FormatInt(op.size, 10))
-		resp.ContentLength = op.size
-		resp.Body = &prefixed{io.MultiReader(io.NewSectionReader(op.held, 0, op.start), body), body}
-	}
-	return resp, false, nil
+	resp.Body.Close()
+	return nil, false, op.fail(protocol(op.subject, "the registry answers %d with %d bytes of %.60q, the blob has %d",
+		resp.StatusCode, resp.ContentLength, resp.Header.Get("Content-Type"), op.size))
 }
 
 // rangeFits reports whether a Content-Range begins at from and lies in a whole
@@ -181,35 +171,4 @@ func rangeFits(header string, from, size int64) bool {
 	first, last, ok := strings.Cut(span, "-")
 	end, err := strconv.ParseInt(last, 10, 64)
 	return ok && err == nil && first == strconv.FormatInt(from, 10) && end >= from && end < size
-}
-
-type prefixed struct {
-	io.Reader
-	io.Closer
-}
-
-// blobBody turns what breaks a body into the one error at which regclient goes
-// on with a Range request, as long as the operation has patience.
-type blobBody struct {
-	io.ReadCloser
-	op *operation
-}
-
-func (b *blobBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if n > 0 {
-		b.op.moved()
-	}
-	if err == nil || err == io.EOF {
-		return n, err
-	}
-	cause := networkFault(b.op, err)
-	pause, ok := b.op.nextPause()
-	if !ok || !temporary(fault.KindOf(cause)) {
-		b.op.fail(cause)
-	}
-	b.op.mu.Lock()
-	b.op.wait = pause
-	b.op.mu.Unlock()
-	return n, io.ErrUnexpectedEOF
 }

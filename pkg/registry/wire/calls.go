@@ -1,17 +1,15 @@
 package wire
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/regclient/regclient/scheme"
-	"github.com/regclient/regclient/scheme/reg"
-	"github.com/regclient/regclient/types/manifest"
-	"github.com/regclient/regclient/types/ref"
 	"github.com/regclient/regclient/types/tag"
 
 	"ferry/pkg/fault"
@@ -22,10 +20,7 @@ import (
 func (c *Client) Resolve(ctx context.Context, at oci.Reference) (oci.Descriptor, error) {
 	op := newOperation(verbResolve, withoutTag(at))
 	op.single = true // GET is the next try
-	err := c.do(ctx, op, func(ctx context.Context, r *reg.Reg, at ref.Ref) error {
-		_, err := r.ManifestHead(ctx, at)
-		return op.unlessAnswered(err)
-	})
+	err := c.askManifest(ctx, op, http.MethodHead)
 	if err == nil {
 		if desc, ok := headDescriptor(at, op.answer.header); ok {
 			return desc, nil
@@ -61,11 +56,7 @@ func headDescriptor(at oci.Reference, header http.Header) (desc oci.Descriptor, 
 // Manifest implements registry.Source.
 func (c *Client) Manifest(ctx context.Context, at oci.Reference) (oci.Descriptor, []byte, error) {
 	op := newOperation(verbManifest, withoutTag(at))
-	err := c.do(ctx, op, func(ctx context.Context, r *reg.Reg, at ref.Ref) error {
-		_, err := r.ManifestGet(ctx, at)
-		return op.unlessAnswered(err) // what it means is ours to read
-	})
-	if err != nil {
+	if err := c.askManifest(ctx, op, http.MethodGet); err != nil {
 		return oci.Descriptor{}, nil, err
 	}
 	body, contentType := op.answer.body, op.answer.header.Get("Content-Type")
@@ -89,12 +80,24 @@ func withoutTag(at oci.Reference) oci.Reference {
 	return at
 }
 
-// unlessAnswered drops regclient's verdict on an answer that came in full.
-func (op *operation) unlessAnswered(err error) error {
-	if op.answer != nil && op.failure == nil {
-		return nil
-	}
-	return err
+// manifestTypes are asked for. Schema 1 is among them, which ferry cannot carry:
+// a registry that has nothing else would say that there is nothing at all.
+var manifestTypes = []string{strings.Join([]string{
+	oci.MediaTypeIndex, oci.MediaTypeManifest, oci.MediaTypeDockerList, oci.MediaTypeDockerManifest,
+	"application/vnd.docker.distribution.manifest.v1+prettyjws", "application/vnd.docker.distribution.manifest.v1+json",
+}, ", ")}
+
+// askManifest asks for a manifest, by HEAD or GET; op.answer is what came.
+func (c *Client) askManifest(ctx context.Context, op *operation, method string) error {
+	return c.do(ctx, op, func(ctx context.Context, h *host) error {
+		req, err := h.request(ctx, method, op.repo, "/manifests/"+cmp.Or(string(op.ref.Digest), op.ref.Tag), nil)
+		if err != nil {
+			return err
+		}
+		req.Header["Accept"] = manifestTypes
+		_, err = h.exchange(op, req)
+		return err
+	})
 }
 
 const (
@@ -142,8 +145,8 @@ func (c *Client) tagPage(ctx context.Context, repo oci.Repository, tags []string
 		opts = append(opts, scheme.WithTagLast(tags[len(tags)-1]))
 	}
 	var list *tag.List
-	err := c.do(ctx, op, func(ctx context.Context, r *reg.Reg, at ref.Ref) (err error) {
-		list, err = r.TagList(ctx, at, opts...)
+	err := c.do(ctx, op, func(ctx context.Context, h *host) (err error) {
+		list, err = h.reg.TagList(ctx, refOf(op.ref), opts...)
 		return err
 	})
 	if err != nil {
@@ -155,8 +158,12 @@ func (c *Client) tagPage(ctx context.Context, repo oci.Repository, tags []string
 // HasBlob implements registry.Target.
 func (c *Client) HasBlob(ctx context.Context, repo oci.Repository, desc oci.Descriptor) (bool, error) {
 	op := newOperation(verbHasBlob, repo.WithDigest(desc.Digest))
-	err := c.do(ctx, op, func(ctx context.Context, r *reg.Reg, at ref.Ref) error {
-		_, err := r.BlobHead(ctx, at, descOf(desc))
+	err := c.do(ctx, op, func(ctx context.Context, h *host) error {
+		req, err := h.request(ctx, http.MethodHead, repo, "/blobs/"+string(desc.Digest), nil)
+		if err != nil {
+			return err
+		}
+		_, err = h.finish(op, req, http.StatusOK)
 		return err
 	})
 	if fault.KindOf(err) == fault.NotFound {
@@ -172,8 +179,14 @@ func (c *Client) MountBlob(ctx context.Context, repo oci.Repository, desc oci.De
 	}
 	op := newOperation(verbMount, repo.WithDigest(desc.Digest))
 	op.from = from.Path
-	err := c.do(ctx, op, func(ctx context.Context, r *reg.Reg, at ref.Ref) error {
-		return r.BlobMount(ctx, refOf(oci.Reference{Repository: from}), at, descOf(desc))
+	err := c.do(ctx, op, func(ctx context.Context, h *host) error {
+		req, err := h.request(ctx, http.MethodPost, repo, "/blobs/uploads/", nil)
+		if err != nil {
+			return err
+		}
+		req.URL.RawQuery = url.Values{"mount": {string(desc.Digest)}, "from": {from.Path}}.Encode()
+		_, err = h.finish(op, req, http.StatusCreated)
+		return err
 	})
 	switch kind := fault.KindOf(err); {
 	case err == nil:
@@ -182,76 +195,6 @@ func (c *Client) MountBlob(ctx context.Context, repo oci.Repository, desc oci.De
 		return false, err
 	}
 	return false, nil // whatever was said (Q5), the upload tells
-}
-
-// PutBlob implements registry.Target. Every try is a new upload session.
-func (c *Client) PutBlob(ctx context.Context, repo oci.Repository, desc oci.Descriptor, body io.ReadSeeker) error {
-	ctx, stop := withDeadline(ctx, c.opts.Timeout) // of all tries together
-	defer stop()
-	pauses := &operation{retries: c.opts.Retries, backoff: c.opts.Backoff}
-	for {
-		err := c.putBlob(ctx, repo, desc, body)
-		if !temporary(fault.KindOf(err)) || ctx.Err() != nil {
-			return err
-		}
-		pause, ok := pauses.nextPause()
-		if !ok {
-			return err
-		}
-		if errors.Is(sleep(ctx, pause), errDeadline) {
-			return deadlineFault(repo.WithDigest(desc.Digest).String())
-		}
-		if ctx.Err() != nil {
-			return fault.New(fault.KindOf(ctx.Err()), repo.WithDigest(desc.Digest).String(), ctx.Err())
-		}
-	}
-}
-
-func (c *Client) putBlob(ctx context.Context, repo oci.Repository, desc oci.Descriptor, body io.ReadSeeker) error {
-	op := newOperation(verbPutBlob, repo.WithDigest(desc.Digest))
-	src := &source{body: body, size: desc.Size, subject: op.subject}
-	if _, err := src.Seek(0, io.SeekStart); err != nil {
-		return fault.New(fault.Local, op.subject, err)
-	}
-	err := c.do(ctx, op, func(ctx context.Context, r *reg.Reg, at ref.Ref) error {
-		_, err := r.BlobPut(ctx, at, descOf(desc), src)
-		return err
-	})
-	if err != nil && src.failure != nil {
-		return src.failure // not the registry's doing
-	}
-	return err
-}
-
-// source is a blob to send. It remembers when the fault is ours.
-type source struct {
-	body    io.ReadSeeker
-	size    int64
-	at      int64
-	subject string
-	failure error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.body.Read(p)
-	s.at += int64(n)
-	switch {
-	case err == io.EOF && s.at != s.size:
-		s.failure = fault.Newf(fault.Damaged, s.subject, "the blob has %d bytes here, want %d", s.at, s.size)
-		return n, s.failure
-	case err != nil && err != io.EOF:
-		s.failure = err
-		if fault.KindOf(err) == nil {
-			s.failure = fault.New(fault.Local, s.subject, err)
-		}
-	}
-	return n, err
-}
-
-func (s *source) Seek(offset int64, whence int) (int64, error) {
-	at, err := s.body.Seek(offset, whence)
-	s.at = at
-	return at, err
 }
 
 // PutManifest implements registry.Target.
@@ -266,11 +209,22 @@ func (c *Client) PutManifest(ctx context.Context, at oci.Reference, mediaType st
 	if at.Tag != "" {
 		op.ref.Digest = ""
 	}
-	m, err := manifest.New(manifest.WithRaw(body), manifest.WithDesc(descOf(oci.Descriptor{MediaType: mediaType, Digest: digest, Size: int64(len(body))})))
-	if err != nil {
-		return fault.New(fault.Unsupported, op.subject, fmt.Errorf("manifest: %w", err))
+	if !oci.IsManifest(mediaType) || len(body) > oci.ManifestLimit {
+		return fault.Newf(fault.Unsupported, op.subject, "cannot send a manifest of %d bytes and the type %.100q", len(body), mediaType)
 	}
-	return c.do(ctx, op, func(ctx context.Context, r *reg.Reg, at ref.Ref) error {
-		return r.ManifestPut(ctx, at, m)
+	return c.do(ctx, op, func(ctx context.Context, h *host) error {
+		req, err := h.request(ctx, http.MethodPut, op.repo, "/manifests/"+cmp.Or(op.ref.Tag, string(digest)), bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", mediaType)
+		header, err := h.finish(op, req, http.StatusCreated)
+		if err != nil {
+			return err
+		}
+		if got := header.Get("Docker-Content-Digest"); got != "" && got != string(digest) {
+			return protocol(op.subject, "the registry has taken the manifest as %.100q", got)
+		}
+		return nil
 	})
 }

@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 		childResolve(at)
 		return
 	}
+	if os.Getenv("WIRE_TEST_SERVE") != "" {
+		childServe()
+		return
+	}
 	os.Exit(m.Run())
 }
 

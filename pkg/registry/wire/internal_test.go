@@ -3,12 +3,15 @@ package wire
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"ferry/pkg/oci"
 )
 
 func TestParseChallenges(t *testing.T) {
@@ -113,6 +116,35 @@ func TestSendBodyStops(t *testing.T) {
 	}
 	if src.Len() != 6 {
 		t.Errorf("%d bytes are left, want 6", src.Len())
+	}
+}
+
+// TestRedirectInside (N3): a registry elsewhere sends us to nothing that only
+// this machine can reach; one here may.
+func TestRedirectInside(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		from, to string
+		refused  bool
+	}{
+		{"192.0.2.1", "192.0.2.2", false},
+		{"192.0.2.1", "10.0.0.1", false},
+		{"192.0.2.1", "127.0.0.1:8080", true},
+		{"192.0.2.1", "[::1]:8080", true},
+		{"192.0.2.1", "localhost", true},
+		{"192.0.2.1", "169.254.169.254", true},
+		{"192.0.2.1", "0.0.0.0", true},
+		{"127.0.0.1:5000", "127.0.0.1:5001", false},
+		{"192.0.2.1", "nowhere.invalid", false},
+	} {
+		tr := &transport{self: origin{"http", tt.from}}
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+tt.from+"/v2/a/blobs/x", nil)
+		for range 2 {
+			err := tr.checkRedirect(newOperation(verbBlob, oci.Reference{}), req, &http.Response{Header: http.Header{"Location": {"http://" + tt.to + "/x"}}})
+			if (err != nil) != tt.refused {
+				t.Errorf("from %s to %s: %v", tt.from, tt.to, err)
+			}
+		}
 	}
 }
 

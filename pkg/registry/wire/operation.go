@@ -3,7 +3,6 @@ package wire
 import (
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -33,22 +32,23 @@ const (
 func (v verb) writes() bool { return v >= verbMount }
 
 // operation is one call of the interface. It travels in the context of every
-// request that regclient makes for it, so that the transport knows what the
-// request is for, and carries back what regclient would not tell.
+// request that is made for it, so that the transport knows what the request is
+// for, and carries back what net/http and regclient would not tell.
 type operation struct {
 	verb      verb
 	ref       oci.Reference
 	repo      oci.Repository
 	subject   string
-	size      int64             // verbBlob: of the whole blob
-	held      *io.SectionReader // verbBlob: kept bytes, nil when there are none
-	from      string            // verbMount: path of the other repository
-	body      []byte            // verbPutManifest
-	mediaType string            // verbPutManifest
-	single    bool              // failures but 429 are not repeated: there is another way
+	size      int64  // verbBlob: of the whole blob
+	at        int64  // verbBlob: how many bytes of it are there
+	begun     bool   // verbBlob: its body is being read
+	from      string // verbMount: path of the other repository
+	body      []byte // verbPutManifest
+	mediaType string // verbPutManifest
+	single    bool   // failures but 429 are not repeated: there is another way
 	cancel    context.CancelCauseFunc
 	over      func() error // why the operation's context has ended, nil while it lives
-	keepOpen  bool         // the slot is given back by Client.end
+	keepOpen  bool         // the slot is given back by host.end
 
 	mu       sync.Mutex
 	retries  int           // left until bytes move
@@ -61,13 +61,8 @@ type operation struct {
 	refusal  *fault.Error  // of the last answer, nil when it was a success
 	status   int           // of the last answer
 	code     string        // of the last refusal, as the distribution-spec names it
-	start    int64         // verbBlob: held bytes in front of the body
 	answer   *answer       // of a verb whose answer is read whole: the success
 	session  *url.URL      // open upload
-
-	// Of the blob request in flight: where regclient wants the body to
-	// begin, and from where the registry is asked for it.
-	offset, asked int64
 }
 
 // answer is a success as the registry sent it.
@@ -180,8 +175,6 @@ func (op *operation) fault(caller context.Context, err error) error {
 		return refusal
 	case errors.As(err, &failure):
 		return failure
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fault.New(fault.Transient, op.subject, errShort).Because(fault.ConnectionCut)
 	}
 	return fault.New(fault.Protocol, op.subject, withoutURL(err)).
 		Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)

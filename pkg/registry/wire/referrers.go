@@ -6,9 +6,6 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/regclient/regclient/scheme/reg"
-	"github.com/regclient/regclient/types/ref"
-
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
 )
@@ -62,22 +59,14 @@ const withoutAttachments = "report it to whoever runs the registry; --skip-attac
 // referrersPage asks for one page, and tells where the next one is.
 func (c *Client) referrersPage(ctx context.Context, subject oci.Reference, page *url.URL) ([]oci.Descriptor, *url.URL, error) {
 	op := newOperation(verbReferrers, subject)
-	err := c.do(ctx, op, func(ctx context.Context, _ *reg.Reg, _ ref.Ref) error {
+	err := c.do(ctx, op, func(ctx context.Context, h *host) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, page.String(), nil)
 		if err != nil {
 			return err
 		}
 		req.Header.Set("Accept", oci.MediaTypeIndex)
-		client := http.Client{Transport: c.host(subject.Host).transport}
-		resp, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		if op.answer == nil {
-			return protocol(op.subject, "the registry answers %d to a question for referrers", resp.StatusCode).Hint(withoutAttachments)
-		}
-		return nil
+		_, err = h.exchange(op, req)
+		return err
 	})
 	if err != nil {
 		return nil, nil, c.withoutReferrers(op, err)

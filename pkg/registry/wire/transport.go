@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,15 +41,17 @@ func (o origin) normal() origin {
 
 func (o origin) same(other origin) bool { return o.normal() == other.normal() }
 
-// transport is the http.RoundTripper below regclient for one registry. It
-// repeats what failed transiently, logs in, keeps credentials and uploads at
-// the registry's own origin (N3 to N5), bounds what is read (N9), gives up on
-// silence (N16), and continues blobs that an earlier process began.
+// transport is the http.RoundTripper for one registry. It repeats what failed
+// transiently, logs in, keeps credentials and uploads at the registry's own
+// origin (N3 to N5), bounds what is read (N9), and gives up on silence (N16).
 type transport struct {
-	opts Options
-	base http.RoundTripper
-	self origin
-	auth *authorizer
+	opts    Options
+	base    http.RoundTripper
+	self    origin
+	auth    *authorizer
+	limiter *limiter
+
+	nearness sync.Map // by host, what near has found out
 
 	mu    sync.Mutex
 	pause time.Time // the registry asked for silence until then
@@ -57,7 +60,7 @@ type transport struct {
 // maxRequests ends an operation that makes requests without a byte moving.
 const maxRequests = 40
 
-// RoundTrip implements http.RoundTripper for regclient's requests.
+// RoundTrip implements http.RoundTripper for the requests of operations.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	op := operationOf(req.Context())
 	if op == nil {
@@ -119,7 +122,8 @@ func (t *transport) prepare(op *operation, req *http.Request, first bool) (sent 
 	if err := t.waitForPause(req.Context(), op); err != nil {
 		return nil, nil, err
 	}
-	sent = req.Clone(req.Context())
+	sent = req.WithContext(req.Context()) // a copy, but for its address and header
+	sent.Header = req.Header.Clone()
 	sent.Header.Set("User-Agent", t.opts.UserAgent)
 	if !t.self.same(originOf(req.URL)) {
 		for _, name := range []string{"Authorization", "Cookie", "Referer"} {
@@ -131,30 +135,26 @@ func (t *transport) prepare(op *operation, req *http.Request, first bool) (sent 
 	if op.verb == verbPutBlob && req.Method == http.MethodPost {
 		// regclient asks for an anonymous mount first. Few registries know
 		// it, some fail on it (Q6): it becomes a plain start of an upload.
-		sent.URL.RawQuery = ""
+		plain := *req.URL
+		plain.RawQuery = ""
+		sent.URL = &plain
 	}
 	op.askRange(sent)
-	body, err := requestBody(op, req, first)
+	body, err := requestBody(req, first)
 	if err != nil || body == nil {
 		return sent, func() {}, err
 	}
 	guarded := &sendBody{body: body}
 	sent.Body = guarded
 	sent.GetBody = nil
-	if op.verb == verbPutManifest {
-		sent.Header.Set("Content-Type", op.mediaType)
-	}
 	return sent, guarded.stop, nil
 }
 
-// requestBody returns the body from its start. regclient's GetBody for
-// manifests gives the same used-up reader again, so those are kept here.
-func requestBody(op *operation, req *http.Request, first bool) (io.ReadCloser, error) {
+// requestBody returns the body from its start.
+func requestBody(req *http.Request, first bool) (io.ReadCloser, error) {
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
 		return nil, nil
-	case op.verb == verbPutManifest:
-		return io.NopCloser(bytes.NewReader(op.body)), nil
 	case first || req.GetBody == nil:
 		return req.Body, nil
 	}
@@ -211,16 +211,7 @@ func (t *transport) send(op *operation, req *http.Request) (*http.Response, erro
 	began := time.Now()
 	resp, err := t.base.RoundTrip(req.WithContext(ctx))
 	dog.Stop()
-	status := 0
-	if err == nil {
-		status = resp.StatusCode
-	}
-	path := req.URL.Path
-	if !t.self.same(originOf(req.URL)) {
-		path = "" // at a storage host it may be the key
-	}
-	t.opts.Log.Debug("request", "method", req.Method, "host", req.URL.Host, "path", path,
-		"status", status, "took", time.Since(began).Round(time.Millisecond))
+	t.logRequest(req, resp, time.Since(began))
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -230,6 +221,24 @@ func (t *transport) send(op *operation, req *http.Request) (*http.Response, erro
 	}
 	resp.Body = &receiveBody{body: resp.Body, ctx: ctx, cancel: cancel, dog: dog, idle: t.opts.IdleTimeout}
 	return resp, nil
+}
+
+// logRequest notes what was asked, and how it was answered: resp is nil when it
+// was not.
+func (t *transport) logRequest(req *http.Request, resp *http.Response, took time.Duration) {
+	if !t.opts.Log.Enabled(req.Context(), slog.LevelDebug) {
+		return
+	}
+	status := 0
+	if resp != nil {
+		status = resp.StatusCode
+	}
+	path := req.URL.Path
+	if !t.self.same(originOf(req.URL)) {
+		path = "" // at a storage host it may be the key
+	}
+	t.opts.Log.Debug("request", "method", req.Method, "host", req.URL.Host, "path", path,
+		"status", status, "took", took.Round(time.Millisecond))
 }
 
 // lastByte calls end when the body is read to its end.
@@ -274,8 +283,8 @@ func (b *receiveBody) Close() error {
 	return b.body.Close()
 }
 
-// judge decides what becomes of an answer, or of an error: it is handed to
-// regclient, the request is sent again, or the operation is over.
+// judge decides what becomes of an answer, or of an error: it is handed
+// to who asked, the request is sent again, or the operation is over.
 func (t *transport) judge(op *operation, req *http.Request, resp *http.Response, err error) (_ *http.Response, again bool, _ error) {
 	if err != nil {
 		return t.retry(op, req, networkFault(op, err), "")
@@ -309,7 +318,7 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	if op.verb == verbPutBlob && !chunksMayPass(req.Method, resp.StatusCode) {
 		return nil, false, op.fail(refusal)
 	}
-	// regclient logs in at a challenge and waits at Retry-After; both is
+	// regclient would log in at a challenge and wait at Retry-After; both is
 	// done here.
 	resp.Header.Del("WWW-Authenticate")
 	resp.Header.Del("Retry-After")
@@ -317,9 +326,9 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	return resp, false, nil
 }
 
-// chunksMayPass reports whether a refused upload may go on in chunks, which is
-// what regclient does whatever the reason: only when it was too large (Q8: some
-// registries say 416), and with a chunk at the wrong place, which it moves.
+// chunksMayPass reports whether a refused upload may go on: whole ones in chunks,
+// when they were too large (Q8: some registries say 416), and with a chunk at the
+// wrong place, which regclient moves.
 func chunksMayPass(method string, status int) bool {
 	switch method {
 	case http.MethodPut:
@@ -336,6 +345,9 @@ const visiblePause = 4 * time.Second
 
 // retry waits for the next try of req, or ends the operation.
 func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, retryAfter string) (*http.Response, bool, error) {
+	if fault.KindOf(cause) == fault.RateLimited {
+		t.limiter.tooMany()
+	}
 	asked := parseRetryAfter(retryAfter, time.Now())
 	t.pauseUntil(time.Now().Add(min(asked, maxRetryAfter)))
 	uploads := op.verb == verbPutBlob && req.Method != http.MethodPost && req.Method != http.MethodDelete
@@ -397,7 +409,8 @@ func (t *transport) waitForPause(ctx context.Context, op *operation) error {
 }
 
 // checkRedirect lets reads go to another host, without credentials, but never
-// uploads or lists, and nothing from TLS to plain text (N3).
+// uploads or lists, nothing from TLS to plain text (N3), and nothing from afar to
+// what only this machine can reach.
 func (t *transport) checkRedirect(op *operation, req *http.Request, resp *http.Response) *fault.Error {
 	to, err := req.URL.Parse(resp.Header.Get("Location"))
 	if err != nil {
@@ -407,10 +420,33 @@ func (t *transport) checkRedirect(op *operation, req *http.Request, resp *http.R
 	switch {
 	case to.Scheme != "https" && req.URL.Scheme == "https":
 		return protocol(op.subject, "%s redirects from TLS to plain text at %s", op.repo.Host, to.Host)
+	case foreign && t.near(req.Context(), to) && !t.near(req.Context(), req.URL):
+		return protocol(op.subject, "%s redirects to %s, which is this machine or its link", op.repo.Host, to.Host)
 	case foreign && (op.verb == verbTags || op.verb == verbReferrers || req.Method != http.MethodGet && req.Method != http.MethodHead):
 		return protocol(op.subject, "%s redirects a %s to another host, %s", op.repo.Host, req.Method, to.Host)
 	}
 	return nil
+}
+
+// near reports whether what at names is this machine or on its link. A proxy
+// looks names up itself, and has a place of its own.
+func (t *transport) near(ctx context.Context, at *url.URL) bool {
+	host := at.Hostname()
+	if known, ok := t.nearness.Load(host); ok {
+		return known.(bool)
+	}
+	if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: at}); err != nil || proxy != nil {
+		return false
+	}
+	addresses, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return false // nor will it be found when it is asked
+	}
+	near := slices.ContainsFunc(addresses, func(a net.IPAddr) bool {
+		return a.IP.IsLoopback() || a.IP.IsLinkLocalUnicast() || a.IP.IsLinkLocalMulticast() || a.IP.IsUnspecified()
+	})
+	t.nearness.Store(host, near)
+	return near
 }
 
 // accept reads a success as far as the verb needs it.
@@ -427,26 +463,14 @@ func (t *transport) accept(op *operation, req *http.Request, resp *http.Response
 			resp.Body.Close()
 			return nil, false, op.fail(err)
 		}
-	case verbPutManifest:
-		// Without this header regclient would write a referrers tag of its
-		// own making, and read one that it keeps in memory. Who publishes
-		// knows what the tag has to list, and writes it once.
-		resp.Header.Set("OCI-Subject", string(subjectOf(op.body)))
 	}
 	return resp, false, nil
-}
-
-func subjectOf(manifest []byte) oci.Digest {
-	if m, err := oci.ParseManifest("", manifest); err == nil && m.Subject != nil {
-		return m.Subject.Digest
-	}
-	return ""
 }
 
 // acceptWhole reads a small answer at once, so that one cut in the middle is
 // asked for again, and one without end fills no memory (N9).
 func (t *transport) acceptWhole(op *operation, req *http.Request, resp *http.Response, limit int64) (*http.Response, bool, error) {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	body, err := readWhole(resp, limit)
 	resp.Body.Close()
 	switch {
 	case err != nil:
@@ -458,10 +482,21 @@ func (t *transport) acceptWhole(op *operation, req *http.Request, resp *http.Res
 			Hint("check that %s is a registry and not a web page in front of it", op.repo.Host))
 	}
 	op.mu.Lock()
-	op.answer = &answer{resp.Header.Clone(), body}
+	op.answer = &answer{resp.Header, body}
 	op.mu.Unlock()
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, false, nil
+}
+
+// readWhole reads a body, or one byte more of it than limit. One of known size is
+// read without a second copy.
+func readWhole(resp *http.Response, limit int64) ([]byte, error) {
+	if size := resp.ContentLength; size > 0 && size <= limit && resp.Request.Method != http.MethodHead {
+		body := make([]byte, size)
+		_, err := io.ReadFull(resp.Body, body)
+		return body, err
+	}
+	return io.ReadAll(io.LimitReader(resp.Body, limit+1))
 }
 
 // trackSession remembers the upload that the registry opened, and checks where

@@ -1,22 +1,24 @@
 // Package wire speaks to registries over HTTP. It is the one importer of
-// regclient, which knows the verbs of the distribution-spec, reads docker's
-// configuration, and resumes and verifies a blob while it is read.
+// regclient, which reads docker's configuration, follows tag lists, and sends in
+// chunks what is refused as a whole.
 //
-// Everything that decides about trust and persistence is here instead, in an
-// http.RoundTripper below regclient ([transport]), for regclient leaves it
-// open (v0.11.7): it sends credentials to any token server that a registry
-// names, uploads to any host that a Location names, reads token answers
-// without limit and apart from the caller's context, calls every failed token
-// request a refusal, drops a registry after one 503, slows all requests to a
-// host down after one that was refused, and loses a slot of its own throttle
-// whenever it resumes a body.
+// Blobs and manifests are asked for here. Nothing stands between a blob's body
+// and its reader: no second hash, no copy.
+//
+// Everything that decides about trust and persistence is here, too, in an
+// http.RoundTripper below both ([transport]), for regclient leaves it open
+// (v0.11.7): it sends credentials to any token server that a registry names,
+// uploads to any host that a Location names, reads token answers without limit
+// and apart from the caller's context, calls every failed token request a
+// refusal, drops a registry after one 503, slows all requests to a host down
+// after one that was refused, and loses a slot of its own throttle whenever it
+// resumes a body.
 package wire
 
 import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -63,7 +65,8 @@ type Options struct {
 	TokenServers []string
 
 	// Concurrency is the number of operations at a time per host, an open
-	// blob included. Default 8.
+	// blob included. 0, the default, lets the client find out how many bring
+	// the most through, from a few up to MaxConcurrency.
 	Concurrency int
 	// Retries is how often a request is repeated that failed transiently;
 	// bytes that arrive start the count anew. Default 5, negative none.
@@ -85,7 +88,7 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.Concurrency = cmp.Or(max(0, o.Concurrency), 8)
+	o.Concurrency = max(0, o.Concurrency)
 	o.Retries = max(0, cmp.Or(o.Retries, 5))
 	o.Backoff = cmp.Or(max(0, o.Backoff), 500*time.Millisecond)
 	o.IdleTimeout = cmp.Or(max(0, o.IdleTimeout), time.Minute)
@@ -112,7 +115,8 @@ var _ registry.Target = (*Client)(nil)
 type host struct {
 	reg       *reg.Reg
 	transport *transport
-	slots     chan struct{}
+	client    *http.Client // over transport
+	limiter   *limiter
 	silent    sync.Map // paths of repositories without the referrers API
 }
 
@@ -136,10 +140,17 @@ func New(opts Options) (*Client, error) {
 	}
 	c.base = http.DefaultTransport.(*http.Transport).Clone()
 	c.base.DisableCompression = true // digests name the bytes as they are stored
-	c.base.MaxIdleConnsPerHost = c.opts.Concurrency
+	// A connection that goes idle for a moment must not have to be made anew.
+	c.base.MaxIdleConnsPerHost = cmp.Or(c.opts.Concurrency, MaxConcurrency)
+	c.base.MaxIdleConns = 4 * c.base.MaxIdleConnsPerHost
+	// A small answer comes in one read, a large one past the buffer.
+	c.base.ReadBufferSize, c.base.WriteBufferSize = bufferSize, bufferSize
 	c.base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, InsecureSkipVerify: c.opts.SkipTLSVerify}
 	return c, nil
 }
+
+// bufferSize is that of a connection, for each direction.
+const bufferSize = 64 << 10
 
 // Close drops idle connections.
 func (c *Client) Close() { c.base.CloseIdleConnections() }
@@ -156,20 +167,23 @@ func (c *Client) host(name string) *host {
 	if c.opts.PlainHTTP || slices.Contains(c.opts.PlainHTTPHosts, name) {
 		conf.TLS, self.scheme = config.TLSDisabled, "http"
 	}
-	conf.ReqConcurrent = -1 // no throttle: slots count operations
+	conf.ReqConcurrent = -1 // no throttle: the limiter counts operations
 	auth := newAuthorizer(self, c.credential(conf.Name, name), c.opts.TokenServers)
-	t := &transport{opts: c.opts, base: c.base, self: self, auth: auth}
+	limiter := newLimiter(c.opts.Concurrency)
+	t := &transport{opts: c.opts, base: c.base, self: self, auth: auth, limiter: limiter}
 	auth.send = t.sendToken
+	client := &http.Client{Transport: t}
 	h := &host{
 		transport: t,
-		slots:     make(chan struct{}, c.opts.Concurrency),
+		client:    client,
+		limiter:   limiter,
 		reg: reg.New(
 			reg.WithConfigHosts([]*config.Host{conf}),
-			reg.WithHTTPClient(&http.Client{Transport: t}),
-			reg.WithManifestMax(oci.ManifestLimit, oci.ManifestLimit),
-			// The transport repeats and waits. What is left to regclient is
-			// to go on with a broken body, at once and as often as the
-			// transport lets it.
+			reg.WithHTTPClient(client),
+			// Whole blobs are sent here: what comes to regclient has been
+			// refused as too large, and goes in chunks.
+			reg.WithBlobSize(0, 1),
+			// The transport repeats and waits.
 			reg.WithDelay(1, 1),
 			reg.WithRetryLimit(1<<20),
 			reg.WithSlog(slog.New(slog.DiscardHandler)), // it logs signed URLs
@@ -194,32 +208,28 @@ func (c *Client) credential(normal, name string) credential {
 	return credential{user: found.User, password: found.Password, identity: found.Token}
 }
 
-// do carries out call as one operation on a repository: in a slot of its host,
-// with every request marked as op's.
-func (c *Client) do(ctx context.Context, op *operation, call func(context.Context, *reg.Reg, ref.Ref) error) error {
+// do carries out call as one operation on a repository: when its turn at the
+// host comes, with every request marked as op's.
+func (c *Client) do(ctx context.Context, op *operation, call func(context.Context, *host) error) error {
 	h := c.host(op.repo.Host)
-	select {
-	case h.slots <- struct{}{}:
-	case <-ctx.Done():
-		return op.fault(ctx, ctx.Err())
+	if err := h.limiter.acquire(ctx); err != nil {
+		return op.fault(ctx, err)
 	}
-	opCtx := op.begin(ctx, c.opts)
-	err := call(opCtx, h.reg, refOf(op.ref))
+	err := call(op.begin(ctx, c.opts), h)
 	if err != nil {
 		h.transport.closeSession(ctx, op)
 		err = op.fault(ctx, err)
 	}
 	if err != nil || !op.keepOpen {
-		op.cancel(nil)
-		<-h.slots
+		h.end(op)
 	}
 	return err
 }
 
-// end gives the slot of an operation back that was kept open.
-func (c *Client) end(op *operation) {
+// end ends an operation and its turn.
+func (h *host) end(op *operation) {
 	op.cancel(nil)
-	<-c.host(op.repo.Host).slots
+	h.limiter.release()
 }
 
 func refOf(r oci.Reference) ref.Ref {
@@ -229,9 +239,6 @@ func refOf(r oci.Reference) ref.Ref {
 func descOf(d oci.Descriptor) descriptor.Descriptor {
 	return descriptor.Descriptor{MediaType: d.MediaType, Digest: digest.Digest(d.Digest), Size: d.Size} // no URLs: foreign layers are fetched from the registry alone (N6)
 }
-
-// errShort replaces regclient's word for a read that ended early.
-var errShort = errors.New("the connection was cut")
 
 func protocol(subject, format string, args ...any) *fault.Error {
 	return fault.Newf(fault.Protocol, subject, format, args...)

@@ -7,17 +7,23 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
 	"ferry/pkg/registry/registrytest"
 	"ferry/pkg/registry/wire"
+	"ferry/pkg/store"
 )
 
 // newClient returns a client for plain HTTP that does not wait between tries.
@@ -120,8 +126,8 @@ func TestResumeInNewProcess(t *testing.T) {
 	}
 }
 
-// TestResumeWithinRequest cuts one blob again and again, with one connection
-// slot: regclient's own throttle would be used up.
+// TestResumeWithinRequest cuts one blob again and again, with one operation at a
+// time: the rest is asked for in the turn of the first request.
 func TestResumeWithinRequest(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
@@ -174,25 +180,113 @@ func TestOddRangeAnswers(t *testing.T) {
 	}
 }
 
-func TestHeldWholeBlob(t *testing.T) {
+// TestOddRangeAfterCut: what was read before a cut is glued to nothing but its
+// rest (N12); the caller, who keeps it, may try again later.
+func TestOddRangeAfterCut(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(100_000)
+	for name, odd := range map[string]registrytest.Fault{
+		"200":         {NoRange: true},
+		"other start": {Status: 206, Header: http.Header{"Content-Range": {"bytes 29999-99999/100000"}}, Body: string(data[29_999:])},
+		"other size":  {Status: 206, Header: http.Header{"Content-Range": {"bytes 30000-99999/100001"}}, Body: string(data[30_000:])},
+	} {
+		for _, held := range [][]byte{nil, data[:1000]} {
+			srv := start(t)
+			desc := srv.PutBlob("a", data)
+			odd.Kind, odd.Times = registrytest.KindBlob, registrytest.Always
+			srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, CutAfter: int64(30_000 - len(held))})
+			srv.Inject(odd)
+			got, at, err := fetch(t.Context(), newClient(t), srv.Repository("a"), desc, held)
+			registrytest.WantKind(t, err, fault.Transient)
+			if at != int64(len(held)) || !bytes.Equal(got, data[at:30_000]) {
+				t.Errorf("%s, %d held: %d bytes from %d", name, len(held), len(got), at)
+			}
+		}
+	}
+}
+
+// TestHeld: held bytes are counted and not read, for the caller has them and
+// proves them with the rest; more than the whole blob are none of it.
+func TestHeld(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
 	data := []byte("0123456789")
 	desc := srv.PutBlob("a", data)
 	c := newClient(t)
-	if got, at, err := fetch(t.Context(), c, srv.Repository("a"), desc, data); err != nil || at != 10 || len(got) != 0 {
-		t.Errorf("%q from %d: %v", got, at, err)
-	}
-	if n := len(srv.Requests()); n != 0 {
-		t.Errorf("%d requests for a blob that is all here", n)
-	}
-	for _, bad := range []string{"012345678x", "0123456789x"} {
-		if got, at, err := fetch(t.Context(), c, srv.Repository("a"), desc, []byte(bad)); err != nil || at != 0 || !bytes.Equal(got, data) {
-			t.Errorf("held %q: %q from %d: %v", bad, got, at, err)
+	for _, tt := range []struct{ held, at, requests int64 }{{10, 10, 0}, {4, 4, 1}, {0, 0, 1}, {11, 0, 1}} {
+		srv.Reset()
+		held := io.NewSectionReader(unreadable{}, 0, tt.held)
+		body, at, err := c.Blob(t.Context(), srv.Repository("a"), desc, held)
+		if err != nil {
+			t.Fatalf("%d held: %v", tt.held, err)
+		}
+		got, err := io.ReadAll(body)
+		if err := errors.Join(err, body.Close()); err != nil || at != tt.at || !bytes.Equal(got, data[at:]) {
+			t.Errorf("%d held: %q from %d: %v", tt.held, got, at, err)
+		}
+		if n := int64(len(srv.Requests())); n != tt.requests {
+			t.Errorf("%d held: %d requests, want %d", tt.held, n, tt.requests)
 		}
 	}
-	_, _, err := fetch(t.Context(), c, srv.Repository("a"), desc, []byte("x"))
-	registrytest.WantKind(t, err, fault.Protocol) // a wrong prefix shows at the end
+}
+
+type unreadable struct{}
+
+func (unreadable) ReadAt([]byte, int64) (int, error) { return 0, errors.New("held bytes were read") }
+
+// TestLength: a body is as long as the manifest says, or ends with an error,
+// whether its length was announced or not.
+func TestLength(t *testing.T) {
+	t.Parallel()
+	blob := randomBytes(100_000)
+	size := len(blob)
+	for _, tt := range []struct {
+		name      string
+		sent      []byte
+		announced bool
+		cut       bool // without the mark of the end
+		want      *fault.Kind
+		read      int
+	}{
+		{"right", blob, false, false, nil, size},
+		{"right, announced", blob, true, false, nil, size},
+		{"right, cut behind the last byte", blob, false, true, nil, size},
+		{"short", blob[:size-1], false, false, fault.Transient, size - 1},
+		{"short, announced", blob[:size-1], true, false, fault.Protocol, 0},
+		{"nothing", nil, false, false, fault.Transient, 0},
+		{"long", append(blob[:size:size], 'x'), false, false, fault.Protocol, size},
+		{"long, announced", append(blob[:size:size], 'x'), true, false, fault.Protocol, 0},
+	} {
+		registry := hostile(t, func(w http.ResponseWriter, req *http.Request) {
+			if req.Header.Get("Range") != "" {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			if tt.announced {
+				w.Header().Set("Content-Length", strconv.Itoa(len(tt.sent)))
+			}
+			w.Write(tt.sent)
+			http.NewResponseController(w).Flush()
+			if tt.cut {
+				panic(http.ErrAbortHandler)
+			}
+		})
+		for _, chunk := range []int{512, 512 << 10} {
+			c := newClient(t, func(o *wire.Options) { o.Retries = -1 })
+			body, _, err := c.Blob(t.Context(), oci.Repository{Host: registry.host, Path: "a"}, oci.Descriptor{Digest: oci.DigestOf(blob), Size: int64(size)}, nil)
+			var got bytes.Buffer
+			if err == nil {
+				_, err = io.CopyBuffer(struct{ io.Writer }{&got}, struct{ io.Reader }{body}, make([]byte, chunk))
+				body.Close()
+			}
+			if fault.KindOf(err) != tt.want {
+				t.Errorf("%s: kind %v (%v), want %v", tt.name, fault.KindOf(err), err, tt.want)
+			}
+			if got.Len() != tt.read || !bytes.Equal(got.Bytes(), blob[:got.Len()]) {
+				t.Errorf("%s: %d bytes were read, want %d", tt.name, got.Len(), tt.read)
+			}
+		}
+	}
 }
 
 // TestKinds has every failure at every reading call.
@@ -388,10 +482,7 @@ func TestWrongContent(t *testing.T) {
 	image := srv.PutImage("a", "v1", layer)
 	repo, c := srv.Repository("a"), newClient(t)
 
-	srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, WrongBody: true})
-	_, _, err := fetch(t.Context(), c, repo, oci.Descriptor{Digest: oci.DigestOf(layer), Size: 1000}, nil)
-	registrytest.WantKind(t, err, fault.Protocol)
-	_, _, err = fetch(t.Context(), c, repo, oci.Descriptor{Digest: oci.DigestOf(layer), Size: 999}, nil)
+	_, _, err := fetch(t.Context(), c, repo, oci.Descriptor{Digest: oci.DigestOf(layer), Size: 999}, nil)
 	registrytest.WantKind(t, err, fault.Protocol)
 
 	srv.Inject(registrytest.Fault{Method: "GET", Kind: registrytest.KindManifest, Body: string(registrytest.IndexManifest()), ContentType: oci.MediaTypeIndex})
@@ -406,6 +497,44 @@ func TestWrongContent(t *testing.T) {
 		if _, _, err = c.Manifest(t.Context(), repo.WithTag("v1")); fault.KindOf(err) != fault.Protocol {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestWrongBytes: what has the right length and the wrong digest comes through
+// here, and no store takes it, whether the registry sent it or it was held.
+func TestWrongBytes(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	data := randomBytes(1000)
+	desc := srv.PutBlob("a", data)
+	for name, tt := range map[string]struct {
+		held  []byte
+		wrong bool
+	}{"sent": {nil, true}, "held": {append([]byte{^data[0]}, data[1:10]...), false}, "all held": {append([]byte{^data[0]}, data[1:]...), false}} {
+		dir, err := store.OpenDir(t.Context(), t.TempDir(), store.Exclusive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { dir.Close() })
+		ingest, err := dir.Ingest(t.Context(), desc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ingest.Close()
+		if _, err := ingest.CopyFrom(t.Context(), 0, bytes.NewReader(tt.held)); err != nil {
+			t.Fatal(err)
+		}
+		if tt.wrong {
+			srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, WrongBody: true})
+		}
+		body, at, err := newClient(t).Blob(t.Context(), srv.Repository("a"), desc, ingest.Held())
+		if err != nil || at != int64(len(tt.held)) {
+			t.Fatalf("%s: from %d: %v", name, at, err)
+		}
+		if _, err := ingest.CopyFrom(t.Context(), at, body); err != nil {
+			t.Fatal(err)
+		}
+		registrytest.WantKind(t, errors.Join(ingest.Commit(t.Context()), body.Close()), fault.Protocol)
 	}
 }
 
@@ -619,6 +748,35 @@ type brokenDisk struct{ io.ReadSeeker }
 
 func (brokenDisk) Read([]byte) (int, error) { return 0, errors.New("input/output error") }
 
+// TestPutManifestIsProven: a registry has taken a manifest when it says so, and as
+// what it is.
+func TestPutManifestIsProven(t *testing.T) {
+	t.Parallel()
+	body := registrytest.IndexManifest()
+	for _, tt := range []struct {
+		name, mediaType string
+		fault           registrytest.Fault
+		want            *fault.Kind
+		requests        int
+	}{
+		{"taken", oci.MediaTypeIndex, registrytest.Fault{}, nil, 1},
+		{"taken, without a digest", oci.MediaTypeIndex, registrytest.Fault{Status: 201, ContentType: "text/plain"}, nil, 1},
+		{"200", oci.MediaTypeIndex, registrytest.Fault{Status: 200, ContentType: "text/html"}, fault.Protocol, 1},
+		{"another digest", oci.MediaTypeIndex, registrytest.Fault{Status: 201, ContentType: "text/plain",
+			Header: http.Header{"Docker-Content-Digest": {string(oci.DigestOf(nil))}}}, fault.Protocol, 1},
+		{"no manifest", "text/plain", registrytest.Fault{}, fault.Unsupported, 0},
+	} {
+		srv := start(t)
+		if tt.fault.Status != 0 {
+			srv.Inject(tt.fault)
+		}
+		err := newClient(t).PutManifest(t.Context(), srv.Repository("a").WithTag("v1"), tt.mediaType, body)
+		if got := fault.KindOf(err); got != tt.want || len(srv.Requests()) != tt.requests {
+			t.Errorf("%s: %v (%v) after %d requests, want %v after %d", tt.name, got, err, len(srv.Requests()), tt.want, tt.requests)
+		}
+	}
+}
+
 // TestLostAnswer: the blob and the manifest are there, though nobody heard.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
@@ -637,7 +795,7 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// TestNoReferrersTag: regclient would write a tag that no plan knows of.
+// TestNoReferrersTag: a registry without referrers gets no tag that no plan knows of.
 func TestNoReferrersTag(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
@@ -686,5 +844,141 @@ func TestConcurrencyLimit(t *testing.T) {
 	}
 	if n := srv.Count(registrytest.KindBlob, "GET"); n != 2 {
 		t.Errorf("%d requests, want 2", n)
+	}
+}
+
+// slowed serves handler with a delay in front of every answer, and counts how
+// many requests are under way.
+type slowed struct {
+	handler http.Handler
+	delay   time.Duration
+	now     atomic.Int64
+	most    atomic.Int64
+}
+
+func (s *slowed) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	now := s.now.Add(1)
+	defer s.now.Add(-1)
+	for most := s.most.Load(); now > most && !s.most.CompareAndSwap(most, now); most = s.most.Load() {
+	}
+	select {
+	case <-time.After(s.delay):
+	case <-req.Context().Done():
+	}
+	s.handler.ServeHTTP(w, req)
+}
+
+// TestConcurrencyGrows: far from a registry a client that may choose takes about as
+// long as one with many operations at a time, and never has more than it may.
+func TestConcurrencyGrows(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.New()
+	desc := reg.PutBlob("a", randomBytes(4<<10))
+	took := func(concurrency int) (time.Duration, int64) {
+		far := &slowed{handler: reg, delay: 50 * time.Millisecond}
+		srv := hostile(t, far.ServeHTTP)
+		c := newClient(t, func(o *wire.Options) { o.Concurrency = concurrency })
+		began := time.Now()
+		var callers errgroup.Group
+		callers.SetLimit(wire.MaxConcurrency)
+		for range 1000 {
+			callers.Go(func() error {
+				_, _, err := fetch(t.Context(), c, oci.Repository{Host: srv.host, Path: "a"}, desc, nil)
+				return err
+			})
+		}
+		if err := callers.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(began), far.most.Load()
+	}
+	fixed, most := took(32)
+	if most > 32 {
+		t.Errorf("%d requests at a time, want at most 32", most)
+	}
+	free, most := took(0)
+	t.Logf("32 at a time: %v; free to choose: %v, with at most %d", fixed, free, most)
+	// With the 8 it begins with it would be four times as long.
+	if free > 2*fixed || most > wire.MaxConcurrency {
+		t.Errorf("free to choose it took %v with at most %d at a time, and %v with 32", free, most, fixed)
+	}
+}
+
+// TestComplaintsAreHeeded: fewer requests at a time follow when a registry says
+// that they are too many, and all are answered in the end.
+func TestComplaintsAreHeeded(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.New()
+	desc := reg.PutBlob("a", []byte("x"))
+	far := &slowed{delay: 10 * time.Millisecond}
+	var refused atomic.Int64
+	far.handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if far.now.Load() > 4 {
+			refused.Add(1)
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		reg.ServeHTTP(w, req)
+	})
+	srv := hostile(t, far.ServeHTTP)
+	c := newClient(t, func(o *wire.Options) { o.Retries, o.Backoff = 30, time.Millisecond })
+	var callers errgroup.Group
+	callers.SetLimit(wire.MaxConcurrency)
+	const blobs = 400
+	for range blobs {
+		callers.Go(func() error {
+			_, _, err := fetch(t.Context(), c, oci.Repository{Host: srv.host, Path: "a"}, desc, nil)
+			return err
+		})
+	}
+	if err := callers.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := refused.Load(); n == 0 || n > blobs/4 {
+		t.Errorf("%d of %d requests were too many", n, blobs+n)
+	}
+}
+
+// TestHTTP2: where the registry offers it all goes through one connection.
+func TestHTTP2(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.New()
+	var old, connections atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.ProtoMajor < 2 {
+			old.Add(1)
+		}
+		reg.ServeHTTP(w, req)
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	c := newClient(t, func(o *wire.Options) { o.PlainHTTP, o.SkipTLSVerify = false, true })
+	registrytest.Conformance(t, c, oci.Repository{Host: strings.TrimPrefix(server.URL, "https://"), Path: "root"})
+	if old.Load() > 0 || connections.Load() != 1 {
+		t.Errorf("%d requests of HTTP/1, %d connections", old.Load(), connections.Load())
+	}
+}
+
+// TestRequestsOfAnUpload: one to begin with, one with the blob, and none beside.
+func TestRequestsOfAnUpload(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	blob := randomBytes(3 << 20)
+	desc := oci.Descriptor{Digest: oci.DigestOf(blob), Size: int64(len(blob))}
+	if err := newClient(t).PutBlob(t.Context(), srv.Repository("a"), desc, bytes.NewReader(blob)); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, req := range srv.Requests() {
+		got = append(got, fmt.Sprint(req.Method, " ", req.Kind, " ", req.BytesIn))
+	}
+	if diff := cmp.Diff([]string{"POST upload 0", fmt.Sprint("PUT upload ", len(blob))}, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -1,0 +1,186 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// path is a simulated way to a registry: every operation waits for latency, then
+// for one of few servers, where there are any, which takes service for it.
+type path struct {
+	latency, service time.Duration
+	servers, bytes   int
+}
+
+// run lets inFlight callers do operations on p under l for so long, and returns
+// how many were done, and the largest limit and the last one.
+func (p path) run(t *testing.T, l *limiter, inFlight int, long time.Duration) (done, peak, last int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	free := make(chan struct{}, p.servers)
+	var mu sync.Mutex
+	var callers sync.WaitGroup
+	for range inFlight {
+		callers.Go(func() {
+			for l.acquire(ctx) == nil {
+				time.Sleep(p.latency)
+				if p.servers > 0 {
+					free <- struct{}{}
+					time.Sleep(p.service)
+					<-free
+				}
+				l.moved(p.bytes)
+				l.release()
+				l.mu.Lock()
+				limit := l.limit
+				l.mu.Unlock()
+				mu.Lock()
+				done, peak = done+1, max(peak, limit)
+				mu.Unlock()
+			}
+		})
+	}
+	callers.Wait()
+	return done, peak, l.limit
+}
+
+// TestLimiterFindsWhatPays: behind latency operations get more until there are
+// no more to have; where the registry is what limits, or nobody asks for more,
+// they stay few.
+func TestLimiterFindsWhatPays(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		path     path
+		inFlight int
+		// peak bounds the limit, atLeast is what it must end with, share how much
+		// of what as many operations as can be would do must have been done.
+		peak, atLeast int
+		share         float64
+	}{
+		{"far away", path{latency: 50 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.9},
+		{"very far away", path{latency: 300 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.7},
+		{"far away, large", path{latency: 2 * time.Second, bytes: 40 << 20}, 64, 64, 32, 0.3},
+		{"next door", path{latency: 100 * time.Microsecond, service: time.Millisecond, servers: 2}, 64, 16, 8, 0.95},
+		{"far away and slow", path{latency: 50 * time.Millisecond, service: 10 * time.Millisecond, servers: 4, bytes: 1 << 20}, 64, 64, 16, 0.9},
+		{"few callers", path{latency: 50 * time.Millisecond}, 6, 8, 8, 0.95},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				most, _, _ := tt.path.run(t, newLimiter(MaxConcurrency), tt.inFlight, 20*time.Second)
+				done, peak, last := tt.path.run(t, newLimiter(0), tt.inFlight, 20*time.Second)
+				t.Logf("%d done, %.2f of the most; at most %d, at last %d", done, float64(done)/float64(most), peak, last)
+				if peak > tt.peak || last < tt.atLeast {
+					t.Errorf("the limit was %d at most and %d at last, want %d and at least %d", peak, last, tt.peak, tt.atLeast)
+				}
+				if float64(done) < tt.share*float64(most) {
+					t.Errorf("%d operations, want %.2f of %d", done, tt.share, most)
+				}
+			})
+		})
+	}
+}
+
+// TestLimiterHeedsComplaints: what complains together halves the limit once, and
+// it comes back one by one; it never falls to nothing.
+func TestLimiterHeedsComplaints(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		far := path{latency: 50 * time.Millisecond}
+		l := newLimiter(0)
+		if _, _, last := far.run(t, l, 64, 10*time.Second); last != 64 {
+			t.Fatalf("the limit is %d", last)
+		}
+		for range 64 {
+			l.tooMany()
+		}
+		if l.limit != 32 {
+			t.Errorf("after complaints: %d, want 32", l.limit)
+		}
+		if _, peak, last := far.run(t, l, 64, 5*time.Second); peak > 45 || last <= 32 {
+			t.Errorf("5 s later the limit is %d, and was %d", last, peak)
+		}
+		for range 10 {
+			time.Sleep(longWindow)
+			l.tooMany()
+		}
+		if l.limit != 1 {
+			t.Errorf("after many complaints: %d, want 1", l.limit)
+		}
+		if done, _, last := far.run(t, l, 64, 30*time.Second); done == 0 || last <= 1 {
+			t.Errorf("after many complaints: %d operations, the limit is %d", done, last)
+		}
+	})
+}
+
+// TestLimiterFixed: a number that was asked for is neither passed nor changed.
+func TestLimiterFixed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(3)
+		done, peak, last := path{latency: 50 * time.Millisecond}.run(t, l, 64, time.Second)
+		l.tooMany()
+		if done > 3*21 || done < 3*19 || peak != 3 || last != 3 || l.limit != 3 {
+			t.Errorf("%d operations, the limit was %d and is %d", done, peak, l.limit)
+		}
+	})
+}
+
+// TestLimiterTurns: turns come in order, and one that is given up is not lost.
+func TestLimiterTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(1)
+		if err := l.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var order []int
+		var callers sync.WaitGroup
+		for i := range 4 {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			callers.Go(func() {
+				if err := l.acquire(ctx); err != nil {
+					if !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+					return
+				}
+				order = append(order, i) // alone: the limit is 1
+				l.release()
+			})
+			synctest.Wait()
+			if i == 1 {
+				cancel()
+			}
+		}
+		l.release()
+		callers.Wait()
+		if len(order) != 3 || order[0] != 0 || order[1] != 2 || order[2] != 3 {
+			t.Errorf("turns came as %v", order)
+		}
+		// The turn comes, and the caller gives up, at once.
+		if err := l.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		callers.Go(func() {
+			if l.acquire(ctx) == nil {
+				l.release()
+			}
+		})
+		synctest.Wait()
+		cancel()
+		l.release()
+		callers.Wait()
+		if l.running != 0 || len(l.waiting) != 0 {
+			t.Errorf("%d run and %d wait, when all is done", l.running, len(l.waiting))
+		}
+	})
+}
