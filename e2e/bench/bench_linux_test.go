@@ -157,19 +157,36 @@ func assertTrue(t *testing.T, run *results.Run, e *results.Edition) {
 // a few kilobytes each.
 func blobBytes(e *results.Edition) int64 { return e.Bytes - int64(e.Manifests)*4000 }
 
-// A tool that fails is a row that says so, and the run goes on.
-func TestToolThatFails(t *testing.T) {
+// A tool that fails is a row that says so, as is one that carries too little, and
+// the run goes on.
+func TestToolsThatFail(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "crane"), []byte("#!/bin/sh\n[ \"$1\" = version ] && echo 1 || { echo no crane today >&2; exit 3; }\n"), 0o777); err != nil {
-		t.Fatal(err)
+	for name, script := range map[string]string{
+		"crane":  `[ "$1" = version ] && echo 1 || { echo no crane today >&2; exit 3; }`,
+		"imgpkg": `echo 1`,
+		"regsync": `echo 1
+			mkdir -p "$SCRATCH/layouts"
+			[ -e "$BUNDLE/images.tar" ] || head -c 400000 /dev/zero >"$SCRATCH/layouts/image"`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o777); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
-	run, _ := quick(t, "chain", "--editions", "small", "--connections", "2", "--tools", "crane")
-	row := run.Editions[0].Row(results.Pull, "crane", "")
-	if len(row.Samples) > 0 || !strings.Contains(row.Failed, "exit status 3") || !strings.Contains(row.Failed, "no crane today") {
-		t.Errorf("%d samples, failed: %q", len(row.Samples), row.Failed)
-	}
-	if !strings.Contains(run.Tables(), "| crane | failed: ") {
-		t.Errorf("the table does not tell:\n%s", run.Tables())
+	t.Setenv("SCRATCH", t.TempDir()) // when it is asked for its version
+	t.Setenv("BUNDLE", t.TempDir())
+	run, _ := quick(t, "chain", "--editions", "small", "--connections", "2", "--tools", "crane,imgpkg,regsync")
+	for _, tc := range []struct{ way, tool, want string }{
+		{results.Pull, "crane", "no crane today"},
+		{results.Pull, "imgpkg", "it left 0 bytes for the gap"},
+		{results.Push, "regsync", "404"},
+	} {
+		row := run.Editions[0].Row(tc.way, tc.tool, "")
+		if len(row.Samples) > 0 || !strings.Contains(row.Failed, tc.want) {
+			t.Errorf("%s, %s: %d samples, failed: %q, want %q", tc.way, tc.tool, len(row.Samples), row.Failed, tc.want)
+		}
+		if !strings.Contains(run.Tables(), "| "+tc.tool+" | failed: ") {
+			t.Errorf("the table does not tell of %s:\n%s", tc.tool, run.Tables())
+		}
 	}
 }

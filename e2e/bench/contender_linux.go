@@ -59,7 +59,7 @@ func (e *carried) turn(ctx context.Context, c contender) error {
 	if c.pull != nil {
 		sample, err := e.measured(ctx, p, e.source, c.pull(p))
 		if err == nil {
-			sample.Bundle, err = bytesIn(p.bundle())
+			sample.Bundle, err = e.bundleSize(p.bundle())
 		}
 		if e.note(results.Pull, c.name, c.variant, sample, err); err != nil {
 			return ctx.Err()
@@ -172,9 +172,20 @@ func (e *carried) note(way, name, variant string, sample results.Sample, err err
 	fmt.Fprintf(e.Log, "%s: %.2f s, %.2f s on processors, %d MiB\n", title, sample.Took.Seconds(), sample.CPU.Seconds(), sample.Peak>>20)
 }
 
-func bytesIn(dir string) (int64, error) {
+// bundleSize is the size of a bundle that can be whole: blobs do not compress.
+func (e *carried) bundleSize(dir string) (int64, error) {
 	sum, err := measure.Sum(dir)
-	return sum.Bytes, err
+	if err != nil {
+		return 0, err
+	}
+	least := int64(0)
+	for _, blob := range e.content.Blobs {
+		least += blob.Size
+	}
+	if sum.Bytes < least/100*99 {
+		return 0, fmt.Errorf("it left %d bytes for the gap, the blobs have %d", sum.Bytes, least)
+	}
+	return sum.Bytes, nil
 }
 
 // contenders are all who carry the edition, in the order of the first round.

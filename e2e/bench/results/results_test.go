@@ -45,6 +45,7 @@ func edition() Edition {
 // The best variant is the limit, and who failed is not left out.
 func TestTables(t *testing.T) {
 	run := Run{Editions: []Edition{edition()}}
+	run.Editions[0].Row(Push, Ferry, "").Samples[0].Stages = []Stage{{Name: "unpack", Took: time.Second}, {Name: "publish", Peak: 3 << 20}}
 	text := run.Tables()
 	for _, want := range []string{
 		"| limit, 8 connections | 10.00 | 1.00 |",
@@ -52,6 +53,7 @@ func TestTables(t *testing.T) {
 		"| ferry | 11.00 | 1.10 |",
 		"| crane | failed: exit status 1: no / luck |",
 		"| ferry | 6.00 | 1.20 |",
+		"\nferry: unpack 1.00 s, 0.00 s of processors, 0 MiB; publish 0.00 s, 0.00 s of processors, 3 MiB.\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

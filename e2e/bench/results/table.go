@@ -14,7 +14,7 @@ func (r *Run) Tables() string {
 		e := &r.Editions[i]
 		for _, way := range []string{Pull, Push, Repush} {
 			if e.has(way) {
-				fmt.Fprintf(&b, "### %s: %s\n\n%s\n\n", way, e.title(), e.table(way))
+				fmt.Fprintf(&b, "### %s: %s\n\n%s\n\n%s", way, e.title(), e.table(way), e.stages(way))
 			}
 		}
 	}
@@ -75,6 +75,32 @@ func (e *Edition) line(row, limit *Row) string {
 		cells = append(cells, fmt.Sprintf("%.3f", row.Median(func(s Sample) float64 { return float64(figure(s)) / float64(e.Bytes) })))
 	}
 	return "| " + strings.Join(append(cells, requests(row.Samples[len(row.Samples)-1])), " | ") + " |\n"
+}
+
+// stages tells what each process of those rows took that have several.
+func (e *Edition) stages(way string) string {
+	var b strings.Builder
+	for i := range e.Rows {
+		r := &e.Rows[i]
+		if r.Way != way || len(r.Samples) == 0 || len(r.Samples[0].Stages) < 2 {
+			continue
+		}
+		fmt.Fprintf(&b, "%s: ", r.title())
+		for i, stage := range r.Samples[0].Stages {
+			if i > 0 {
+				b.WriteString("; ")
+			}
+			figure := func(f func(Stage) float64) float64 {
+				return r.Median(func(s Sample) float64 { return f(s.Stages[i]) })
+			}
+			fmt.Fprintf(&b, "%s %.2f s, %.2f s of processors, %.0f MiB", stage.Name,
+				figure(func(s Stage) float64 { return s.Took.Seconds() }),
+				figure(func(s Stage) float64 { return s.CPU.Seconds() }),
+				figure(func(s Stage) float64 { return float64(s.Peak) / (1 << 20) }))
+		}
+		b.WriteString(".\n\n")
+	}
+	return b.String()
 }
 
 func (r *Row) title() string {
