@@ -117,6 +117,7 @@ func (b *bench) edition(ctx context.Context, name string) (err error) {
 	b.run.Editions = append(b.run.Editions, results.Edition{
 		Name: made.Name, Images: len(made.Images), Repositories: made.Repositories,
 		Blobs: len(made.Blobs), Manifests: made.Manifests, Bytes: made.Bytes,
+		Tags: made.Tags, Untagged: made.Untagged, Placed: made.Placed,
 	})
 	e := &carried{bench: b, content: made, source: source, root: root, results: &b.run.Editions[len(b.run.Editions)-1]}
 	if err := e.warmUp(ctx); err != nil {

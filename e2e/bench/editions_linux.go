@@ -128,11 +128,8 @@ func (b *bench) fillDeckhouse(ctx context.Context, source *server, root string, 
 	if err != nil {
 		return nil, err
 	}
-	repositories := map[string]bool{}
-	for _, im := range contents.Images {
-		repositories[im.Path] = true
-	}
-	e.Repositories, e.Manifests = len(repositories), len(contents.Manifests)
+	e.Manifests = len(contents.Manifests)
+	countPlaces(e, &contents)
 	for _, part := range contents.Parts() {
 		e.Bytes += part.Size
 	}
@@ -144,6 +141,50 @@ func (b *bench) fillDeckhouse(ctx context.Context, source *server, root string, 
 		e.Blobs = append(e.Blobs, content.Blob{Repository: repo.Path, Digest: blob.Digest, Size: blob.Size})
 	}
 	return e, nil
+}
+
+// countPlaces counts what a push must put where.
+func countPlaces(e *content.Edition, c *contract.Contents) {
+	refers := map[oci.Digest][]oci.Digest{}
+	for _, m := range c.Manifests {
+		refers[m.Digest] = m.References
+	}
+	type place struct {
+		path   string
+		digest oci.Digest
+	}
+	tagged, seen, repositories := map[place]bool{}, map[place]bool{}, map[string]bool{}
+	for _, im := range c.Images {
+		tagged[place{im.Path, im.Digest}] = true
+		repositories[im.Path] = true
+	}
+	var visit func(p place)
+	visit = func(p place) {
+		if seen[p] {
+			return
+		}
+		seen[p] = true
+		references, manifest := refers[p.digest]
+		switch {
+		case !manifest:
+			e.Placed++
+		case !tagged[p]:
+			e.Untagged++
+		}
+		for _, d := range references {
+			visit(place{p.path, d})
+		}
+	}
+	for p := range tagged {
+		visit(p)
+	}
+	e.Repositories, e.Tags = len(repositories), len(c.Images)+len(c.Discovery)
+	// What stands behind discovery tags is one image, in every repository.
+	discovered := map[string]bool{}
+	for _, t := range c.Discovery {
+		discovered[t.Path] = true
+	}
+	e.Placed += len(discovered) * len(oci.NewPlaceholder().Blobs)
 }
 
 // contents pulls an edition, unmeasured.

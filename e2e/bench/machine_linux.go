@@ -26,7 +26,7 @@ func thisMachine(dir string) (results.Machine, error) {
 	if err := unix.Uname(&name); err != nil {
 		return m, err
 	}
-	m.Kernel = unix.ByteSliceToString(name.Release[:])
+	m.Kernel, _, _ = strings.Cut(unix.ByteSliceToString(name.Release[:]), "-")
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return m, err

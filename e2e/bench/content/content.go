@@ -33,6 +33,12 @@ type Edition struct {
 	Manifests    int     `json:"manifests"`    // distinct ones
 	Bytes        int64   `json:"bytes"`        // of distinct blobs and manifests
 	Repositories int     `json:"repositories"` // that images are in
+	// What a push must see to, where nothing is there yet: Tags, those without
+	// an image of the source included; Untagged, manifests that a repository
+	// has by digest alone; and Placed, blobs, each in every repository.
+	Tags     int `json:"tags"`
+	Untagged int `json:"untagged"`
+	Placed   int `json:"placed"`
 }
 
 // Plan says which images to make.
@@ -76,7 +82,7 @@ func List(seed uint64, images, repositories int, bytes int64) Plan {
 		}
 		return out
 	}
-	bases, runtimes := split(basesShare, 4), split(runtimesShare, 12)
+	bases, runtimes := split(basesShare, min(4, max(1, repositories/2))), split(runtimesShare, min(12, repositories))
 	large := split(largeShare, max(1, images/40))
 	counts, all := make([]int, images), 0
 	for i := range counts {

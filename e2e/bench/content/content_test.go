@@ -44,6 +44,9 @@ func TestWrite(t *testing.T) {
 	for _, im := range e.Images {
 		named += assertImage(t, data, im.Digest)
 	}
+	if e.Placed <= len(e.Blobs) || e.Placed >= named {
+		t.Errorf("%d blobs in repositories, of %d distinct ones that are named %d times", e.Placed, len(e.Blobs), named)
+	}
 	if shared := named - len(e.Blobs); shared < len(e.Images) {
 		t.Errorf("images name %d blobs, and there are %d: next to nothing is shared", named, len(e.Blobs))
 	}

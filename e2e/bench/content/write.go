@@ -32,8 +32,8 @@ func (p Plan) Write(ctx context.Context, dir string) (*Edition, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Edition{Name: p.Name, Manifests: len(p.images)}
-	blobs, repositories := map[oci.Digest]Blob{}, map[string]bool{}
+	e := &Edition{Name: p.Name, Manifests: len(p.images), Tags: len(p.images)}
+	blobs, repositories, placed := map[oci.Digest]Blob{}, map[string]bool{}, map[string]bool{}
 	for _, im := range p.images {
 		digest, manifest, parts, err := w.image(im, made)
 		if err != nil {
@@ -43,13 +43,14 @@ func (p Plan) Write(ctx context.Context, dir string) (*Edition, error) {
 		e.Bytes += int64(len(manifest))
 		repositories[im.repository] = true
 		for _, part := range parts {
+			placed[im.repository+"@"+string(part.Digest)] = true
 			if _, known := blobs[part.Digest]; !known {
 				blobs[part.Digest] = Blob{im.repository, part.Digest, part.Size}
 				e.Bytes += part.Size
 			}
 		}
 	}
-	e.Repositories = len(repositories)
+	e.Repositories, e.Placed = len(repositories), len(placed)
 	for _, blob := range blobs {
 		e.Blobs = append(e.Blobs, blob)
 	}

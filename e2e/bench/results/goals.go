@@ -96,7 +96,8 @@ func (j *judge) push(row *Row, wall float64) {
 	}
 	s := row.Samples[0]
 	j.count(row.Name+": MB that a push writes besides its documents", float64(s.Written-s.Documents)/1e6, 1)
-	j.count(row.Name+": requests for manifests in a push, per tag", float64(requestsOf(s, "manifest "))/float64(e.Images), 2)
+	j.count(row.Name+": requests for manifests in a push, per tag or manifest without one", float64(requestsOf(s, "manifest "))/float64(e.Tags+e.Untagged), 2)
+	j.count(row.Name+": requests for blobs in a push, per distinct blob and repository", float64(requestsOf(s, "blob ")+requestsOf(s, "mount")+requestsOf(s, "upload "))/float64(e.Placed), 3)
 	j.memory(row)
 }
 
@@ -109,7 +110,7 @@ func (j *judge) pushAgain(row *Row) {
 	for _, n := range s.Network.Requests {
 		all += n
 	}
-	j.count(row.Name+": requests in a second push, per tag", float64(all)/float64(j.edition.Images), 1.05)
+	j.count(row.Name+": requests in a second push, per tag", float64(all)/float64(j.edition.Tags), 1.05)
 	j.count(row.Name+": uploads in a second push", float64(requestsOf(s, "upload ")+requestsOf(s, "mount")), 0)
 }
 

@@ -55,7 +55,11 @@ type Edition struct {
 	Blobs        int    `json:"blobs"`
 	Manifests    int    `json:"manifests"`
 	Bytes        int64  `json:"bytes"`
-	Rows         []Row  `json:"rows"`
+	// As in content.Edition.
+	Tags     int   `json:"tags"`
+	Untagged int   `json:"untagged"`
+	Placed   int   `json:"placed"`
+	Rows     []Row `json:"rows"`
 }
 
 // The ways that content goes.

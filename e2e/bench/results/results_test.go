@@ -30,7 +30,7 @@ func TestMedian(t *testing.T) {
 }
 
 func edition() Edition {
-	return Edition{Name: "list", Images: 10, Blobs: 100, Manifests: 10, Bytes: 1000, Rows: []Row{
+	return Edition{Name: "list", Images: 10, Blobs: 100, Manifests: 10, Bytes: 1000, Tags: 10, Untagged: 2, Placed: 120, Rows: []Row{
 		{Way: Pull, Name: Limit, Variant: "1 connection", Samples: took(20)},
 		{Way: Pull, Name: Limit, Variant: "8 connections", Samples: took(10, 12, 8)},
 		{Way: Pull, Name: DirectLimit, Variant: "8 connections", Samples: took(11)},
@@ -88,6 +88,11 @@ func TestGoals(t *testing.T) {
 			e.Row(Push, Ferry, "").Samples = []Sample{{Took: 5 * time.Second, Written: 3e6, Documents: 1e6, Peak: 129 << 20}}
 			e.Row(Repush, Ferry, "").Samples[0].Network.Requests = map[string]int64{"upload POST": 1}
 		}, []string{"MB that a push writes besides its documents", "MiB of memory of the largest stage of a push", "uploads in a second push"}},
+		{"a push that asks too often", false, func(e *Edition) {
+			e.Row(Push, Ferry, "").Samples = took(5)
+			e.Row(Push, Ferry, "").Samples[0].Network.Requests = map[string]int64{"manifest PUT": 12, "manifest HEAD": 13, "blob HEAD": 120, "upload POST": 110, "upload PUT": 110, "mount": 21}
+			e.Row(Repush, Ferry, "").Samples[0].Network.Requests = map[string]int64{"manifest HEAD": 11}
+		}, []string{"requests for manifests in a push, per tag or manifest without one", "requests for blobs in a push, per distinct blob and repository", "requests in a second push, per tag"}},
 		{"sums are slow", false, func(e *Edition) {
 			e.Row(Push, Ferry, "").Samples = took(5)
 			e.Rows = append(e.Rows, Row{Way: Pull, Name: FerryGOST, Samples: took(13)})

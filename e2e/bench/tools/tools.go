@@ -3,6 +3,7 @@
 package tools
 
 import (
+	"bytes"
 	"context"
 	"os/exec"
 	"path"
@@ -48,11 +49,12 @@ func (t Tool) Version(ctx context.Context) string {
 		return ""
 	}
 	out, err := exec.CommandContext(ctx, program, t.version...).CombinedOutput()
-	if err != nil {
+	if err != nil || len(bytes.TrimSpace(out)) == 0 {
 		return "unknown"
 	}
 	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	return strings.Join(strings.Fields(line), " ")
+	words := strings.Fields(line) // "skopeo version 1.9.3"
+	return words[len(words)-1]
 }
 
 // ByTag is where ferry and most tools put an image: where it was, below a root.
