@@ -111,6 +111,9 @@ func (e *carried) push(ctx context.Context, p place, way push) error {
 			return err
 		}
 		sample, err := e.measured(ctx, p, target, way.steps(p))
+		if err == nil {
+			sample.Bundle, err = e.bundleSize(p.bundle())
+		}
 		for _, document := range way.documents {
 			if info, err := os.Stat(p.in(document)); err == nil {
 				sample.Documents += info.Size()

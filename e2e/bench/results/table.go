@@ -29,26 +29,26 @@ func (e *Edition) title() string {
 	return fmt.Sprintf("edition %s, %d images in %d repositories, %d blobs and %d manifests, %.2f GB", e.Name, e.Images, e.Repositories, e.Blobs, e.Manifests, gb(e.Bytes))
 }
 
-const header = "| program | seconds | × limit | CPU s/GB | × limit | memory, MiB | disk | written | read | network | requests |\n" +
-	"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n"
+const header = "| program | seconds | × limit | CPU s/GB | × limit | memory, MiB | bundle | disk | written | read | network | requests |\n" +
+	"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n"
 
 func (e *Edition) table(way string) string {
 	var b strings.Builder
 	b.WriteString(header)
 	limit := e.Best(way, Limit, DirectLimit)
-	var seen []string
-	for i := range e.Rows {
-		name := e.Rows[i].Name
-		if e.Rows[i].Way != way || slices.Contains(seen, name) {
-			continue
+	names := []string{Limit, DirectLimit}
+	for _, r := range e.Rows {
+		if !slices.Contains(names, r.Name) {
+			names = append(names, r.Name)
 		}
-		seen = append(seen, name)
+	}
+	for _, name := range names {
 		if row := e.Best(way, name); row != nil {
 			b.WriteString(e.line(row, limit))
 		}
 		for _, r := range e.Rows {
 			if r.Way == way && r.Name == name && r.Failed != "" {
-				fmt.Fprintf(&b, "| %s | failed: %s | | | | | | | | | |\n", name, oneLine(r.Failed))
+				fmt.Fprintf(&b, "| %s | failed: %s | | | | | | | | | | |\n", name, oneLine(r.Failed))
 			}
 		}
 	}
@@ -67,6 +67,7 @@ func (e *Edition) line(row, limit *Row) string {
 	}
 	cells = append(cells, fmt.Sprintf("%.0f", row.Median(func(s Sample) float64 { return float64(s.Peak) / (1 << 20) })))
 	for _, figure := range []func(Sample) int64{
+		func(s Sample) int64 { return s.Bundle },
 		func(s Sample) int64 { return s.PeakDisk },
 		func(s Sample) int64 { return s.Written },
 		func(s Sample) int64 { return s.Read },
