@@ -36,10 +36,16 @@ check:
 generate:
 	go run ./e2e/cmd/generate
 
-# Speed as ratios to limits measured in the same run, and peak memory.
+# What ferry costs, as ratios to what the least and other tools cost in the same run: docs/performance.md. Needs Linux and
+# 12 GB of disk (BENCH=--dir=...), and takes its time. micro.txt is for benchstat: COUNT=10 make bench, twice.
+RESULTS := bin/bench
 bench: build
-	go test -run '^$$' -bench . -benchtime 1x ./pkg/...
-	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./e2e/...
+	@mkdir -p $(RESULTS)
+	go test -run '^$$' -bench . -benchmem -count $(or $(COUNT),1) ./pkg/... | tee $(RESULTS)/micro.txt
+	@status=0; \
+	go run ./e2e/cmd/bench chain --json $(RESULTS)/chain.json $(BENCH) || status=1; \
+	go run ./e2e/cmd/bench latency --json $(RESULTS)/latency.json $(BENCH) || status=1; \
+	go run ./e2e/cmd/bench report $(RESULTS)/chain.json $(RESULTS)/latency.json && exit $$status
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1

@@ -5,6 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Tree is how much the files below directories hold.
@@ -41,6 +44,51 @@ func Settle(dirs ...string) error {
 		}
 		return nil
 	})
+}
+
+// Watch samples what the files below dirs occupy until stop is called, which
+// returns the largest sum seen, that at the end included.
+//
+// Looking costs time of the processors on which the program works that is being
+// measured, so a look is followed by a pause of twenty times its length.
+func Watch(dirs ...string) (stop func() (int64, error)) {
+	done := make(chan struct{})
+	peak := make(chan int64)
+	go func() {
+		var most int64
+		for pause := shortestPause; ; {
+			select {
+			case <-time.After(pause):
+			case <-done:
+				peak <- most
+				return
+			}
+			began := time.Now()
+			// A file may go while we look: the next look tells.
+			if sum, err := Sum(dirs...); err == nil {
+				most = max(most, sum.Disk)
+			}
+			pause = max(shortestPause, 20*time.Since(began))
+		}
+	}()
+	return func() (int64, error) {
+		close(done)
+		most := <-peak
+		sum, err := Sum(dirs...)
+		return max(most, sum.Disk), err
+	}
+}
+
+const shortestPause = 200 * time.Millisecond
+
+// SyncFS writes what the file system below dir has in memory to its disk.
+func SyncFS(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(f.Fd())))
 }
 
 // Free is how many bytes are free below dir.

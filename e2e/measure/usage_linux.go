@@ -13,17 +13,26 @@ import (
 // Usage is what one process used from its start to its end.
 type Usage struct {
 	Took time.Duration
+	// CPU is the time on processors, in the program and in the kernel for it.
+	CPU time.Duration
 	// Peak is the largest resident set, in bytes.
 	Peak int64
+	// Read is how many bytes came from a disk; what the kernel had in memory is
+	// not among them.
+	Read int64
 	// Written is how many bytes the process gave to file systems that lie on
-	// a disk, those of files that it removed again included; whole pages.
+	// a disk, those of files that it removed again included; whole pages. Direct
+	// I/O counts like any other.
 	Written int64
 }
 
 // Of reads the usage of a process that has ended.
 func Of(state *os.ProcessState, took time.Duration) Usage {
 	used := state.SysUsage().(*syscall.Rusage)
-	return Usage{Took: took, Peak: used.Maxrss << 10, Written: used.Oublock * 512}
+	return Usage{
+		Took: took, CPU: state.UserTime() + state.SystemTime(), Peak: used.Maxrss << 10,
+		Read: used.Inblock * 512, Written: used.Oublock * 512,
+	}
 }
 
 // Runner runs programs, each below a small process of its own.

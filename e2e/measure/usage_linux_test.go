@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -31,11 +32,14 @@ func TestRunner(t *testing.T) {
 		script   string
 		min, max int64 // MiB of memory
 		written  int64 // bytes at least
+		cpu      time.Duration
 		exit     int
 	}{
-		{"exit 3", 1, 64, 0, 3},
-		{"text=$(head -c 40000000 /dev/zero | tr '\\0' x)", 38, 1 << 10, 0, 0},
-		{"head -c 4000000 /dev/zero > " + out + "; rm " + out, 1, 64, onDisk, 0},
+		{"exit 3", 1, 64, 0, 0, 3},
+		{"text=$(head -c 40000000 /dev/zero | tr '\\0' x)", 38, 1 << 10, 0, 0, 0},
+		{"head -c 4000000 /dev/zero > " + out + "; rm " + out, 1, 64, onDisk, 0, 0},
+		{"dd if=/dev/zero of=" + out + " bs=1M count=4 oflag=direct; rm " + out, 1, 64, onDisk, 0, 0},
+		{"i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done", 1, 64, 0, 10 * time.Millisecond, 0},
 	} {
 		used, err := runner.Run(exec.CommandContext(t.Context(), "/bin/sh", "-c", tt.script))
 		exit := 0
@@ -49,6 +53,9 @@ func TestRunner(t *testing.T) {
 		}
 		if mib := used.Peak >> 20; mib < tt.min || mib > tt.max {
 			t.Errorf("%s: peak of %d MiB, want %d to %d", tt.script, mib, tt.min, tt.max)
+		}
+		if used.CPU < tt.cpu || used.CPU > 10*time.Second {
+			t.Errorf("%s: %v on processors, want at least %v", tt.script, used.CPU, tt.cpu)
 		}
 		if used.Written < tt.written {
 			t.Errorf("%s: %d bytes written, want at least %d", tt.script, used.Written, tt.written)
@@ -67,6 +74,30 @@ func inMemory(t *testing.T, path string) bool {
 		t.Fatal(err)
 	}
 	return s.Type == 0x01021994
+}
+
+// A file that is gone at the end has been there.
+func TestWatch(t *testing.T) {
+	dir := t.TempDir()
+	stop := Watch(dir)
+	path := filepath.Join(dir, "file")
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := SyncFS(dir); err != nil { // nothing is on disk before
+		t.Fatal(err)
+	}
+	time.Sleep(3 * shortestPause)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	peak, err := stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if peak < 1<<20 || peak > 2<<20 {
+		t.Errorf("the peak is %d bytes, want %d", peak, 1<<20)
+	}
 }
 
 func TestSum(t *testing.T) {
