@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"archive/tar"
+	"bytes"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -20,6 +23,104 @@ func copyDir(t *testing.T, from string) string {
 		t.Fatal(err)
 	}
 	return to
+}
+
+// flipLayer damages the largest layer of platform.tar, in every archive that has it:
+// readers take whichever copy they like.
+func flipLayer(t *testing.T, dir string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "*.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := largestLayer(t, filepath.Join(dir, "platform.tar"))
+	damaged := bytes.Clone(layer)
+	damaged[len(layer)/2] ^= 1
+	for _, name := range names {
+		whole, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(name, bytes.ReplaceAll(whole, layer, damaged), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func largestLayer(t *testing.T, archive string) []byte {
+	t.Helper()
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var layer []byte
+	for reader := tar.NewReader(f); ; {
+		header, err := reader.Next()
+		if err == io.EOF {
+			return layer
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob, err := io.ReadAll(reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(header.Name, "blobs/") && len(blob) > len(layer) && blob[0] != '{' {
+			layer = blob
+		}
+	}
+}
+
+// S7.4.7: with --verify stream damage is found by whoever reads the blob. The
+// target never gets it, nor any tag; a store or a bundle neither.
+func TestDamagedBundlesAreStreamed(t *testing.T) {
+	t.Parallel()
+	src, made := source(t, edition.Tiny())
+	whole := packed(t, src.Host)
+	target := registrytest.Start(t, registrytest.New())
+	run(t, "", "ferry-push", whole, target.Host+"/mirror", "--insecure", "--verify", "stream")
+	assertTarget(t, target.Tags(), "mirror", made.Expected, made.Discovery)
+
+	dir := copyDir(t, whole)
+	flipLayer(t, dir)
+	target = registrytest.Start(t, registrytest.New())
+	if r := try(t, "", "ferry-push", dir, target.Host+"/mirror", "--insecure", "--verify=stream"); r.code != 65 || r.stdout != "" {
+		t.Errorf("push: exit status %d, want 65 and no Receipt:\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if tags := target.Tags(); len(tags) > 0 {
+		t.Errorf("a damaged bundle left tags: %v", tags)
+	}
+	inventory := run(t, "", "ferry-unpack", dir, "--verify", "stream")
+	if r := try(t, inventory, "ferry-pack", t.TempDir()); r.code != 65 {
+		t.Errorf("pack: exit status %d, want 65:\n%s", r.code, r.stderr)
+	}
+	if r := try(t, "", "ferry-unpack", dir, "--verify", "stream", "--to", t.TempDir()); r.code != 65 {
+		t.Errorf("unpack --to: exit status %d, want 65:\n%s", r.code, r.stderr)
+	}
+	kept := filepath.Join(t.TempDir(), "inventory.json")
+	run(t, "", "ferry-unpack", dir, "--verify", "stream", "--keep", kept)
+	if r := try(t, "", "ferry-unpack", dir, "--keep", kept); r.code != 65 {
+		t.Errorf("what was not read is believed because it was kept: exit status %d", r.code)
+	}
+
+	// What can be seen without reading layers is found before the first write.
+	if err := os.Truncate(filepath.Join(dir, "platform.tar"), 512); err != nil {
+		t.Fatal(err)
+	}
+	target.Reset()
+	r := try(t, "", "ferry-push", dir, target.Host+"/mirror", "--insecure", "--verify=stream")
+	if writes := target.Writes(); r.code != 65 || len(writes) > 0 {
+		t.Errorf("a cut archive: exit status %d, writes %v", r.code, writes)
+	}
+	// Archives that describe themselves must be read.
+	if err := os.Remove(filepath.Join(whole, "bundle.json")); err != nil {
+		t.Fatal(err)
+	}
+	if r := try(t, "", "ferry-unpack", whole, "--verify", "stream"); r.code != 64 || !strings.Contains(r.stderr, "bundle.json") {
+		t.Errorf("no bundle.json: exit status %d, want 64\n%s", r.code, r.stderr)
+	}
 }
 
 // refuses asserts that unpack | publish of dir ends with 65, names file, and

@@ -98,6 +98,14 @@ func TestGostDigest(t *testing.T) {
 		}
 		refuses(t, target, dir, tc.file, "flipped bit")
 	}
+	// Not compared, and said so, without reading the layers.
+	warned := try(t, "", "ferry-unpack", disk, "--verify", "stream")
+	if warned.code != 0 || !strings.Contains(warned.stderr, "warn: the GOST sums") {
+		t.Errorf("--verify stream: exit status %d\n%s", warned.code, warned.stderr)
+	}
+	if quiet := try(t, "", "ferry-unpack", none, "--verify", "stream"); quiet.code != 0 || strings.Contains(quiet.stderr, "GOST") {
+		t.Errorf("--verify stream without sums: exit status %d\n%s", quiet.code, quiet.stderr)
+	}
 	missing := copyDir(t, disk)
 	if err := os.Remove(filepath.Join(missing, "platform.tar.gostsum")); err != nil {
 		t.Fatal(err)

@@ -22,13 +22,16 @@ import (
 type flags struct {
 	Paths   []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks; several of them, of any directories, are taken together. Or one directory of OCI image layouts."`
 	Modules bool     `help:"Refuse anything but a directory of modules, as mirror-modules writes it: each entry is a module, and its name becomes a tag of the target."`
+	Verify  string   `enum:"full,stream" default:"full" help:"Read every byte before anything is said of the bundle (full), or pass over the content of layers and configs and leave its proof to whoever reads it (stream)."`
 	To      string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it archives and layouts are read where they lie."`
 }
 
 const description = `
-Reads every byte of a bundle and compares it with what bundle.json says: each file's digest, each blob's, and that everything an image refers to is there. Nothing is written to disk, unless --to is given: ferry-publish and ferry-pack read the archives in place.
+Reads every byte of a bundle once and compares it with what bundle.json says: each blob has its digest, everything an image refers to is there, and all bytes between blobs are those that ferry-pack writes. The digests of files that bundle.json lists are for people, and for finding the file to blame: they are compared where something differs. Nothing is written to disk, unless --to is given: ferry-publish and ferry-pack read the archives in place.
 
 Single files, and directories without bundle.json, are taken for archives that d8 mirror made, and verified as far as they describe themselves. So are several directories together, each of which must hold what its bundle.json lists, if it has one.
+
+With --verify stream only names, sizes, tags, manifests and the bytes between blobs are proven first, which takes seconds. ferry-publish, ferry-pack and --to then prove each blob while they read it, so a damaged bundle is found later, when some blobs are at the target already; but nothing damaged gets there, and no manifest and no tag that needs it. What nobody reads, since the target has it, is not proven. GOST sums are not compared with their files then. Archives that no bundle.json describes as a whole can only be read completely.
 
 A directory without archives may hold OCI image layouts, each at the path of its repository: what ferry-pack --layouts wrote, a bundle of d8 that somebody unpacked, the modules of dhctl mirror-modules, or what skopeo copied to oci:DIR/PATH:TAG.
 
@@ -71,7 +74,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		Inputs: src.inputs,
 		Tell: func(spec *contract.InventorySpec) {
 			s.Summary.Overview, s.Summary.Archives = spec.Contents.Overview, spec.Store.Archives
-			s.Summary.State = "every byte is what it should be"
+			s.Summary.State = f.proof().state
 		},
 		Valid: func(ctx context.Context, doc *contract.Inventory) error { return f.valid(ctx, src, doc) },
 		Make:  func(ctx context.Context) (contract.InventorySpec, error) { return f.verify(ctx, s, src) },
@@ -105,7 +108,7 @@ func (f *flags) verify(ctx context.Context, s *stage.Session, src *source) (cont
 	if err != nil {
 		return contract.InventorySpec{}, err
 	}
-	s.Log.Info(fmt.Sprintf("verified %s with %d images", describe(place, contents), len(contents.Images)))
+	s.Log.Info(fmt.Sprintf("%s %s with %d images", f.proof().verified, describe(place, contents), len(contents.Images)))
 	inventory := contract.InventorySpec{Store: place, Contents: contents}
 	if f.To == "" {
 		return inventory, nil
@@ -138,7 +141,7 @@ func (f *flags) source() (*source, error) {
 		return nil, err
 	}
 	if f.Modules {
-		return modules(dirs, err)
+		return f.modules(dirs, err)
 	}
 	for i, dir := range dirs {
 		if !dir.Whole {
@@ -150,28 +153,35 @@ func (f *flags) source() (*source, error) {
 		case docErr != nil:
 			return nil, docErr
 		case len(dirs) == 1:
-			return ours(dir.Path, doc, text) // names all that is missing, what Find has missed too
+			return f.ours(dir.Path, doc, text) // names all that is missing, what Find has missed too
 		default:
 			dirs[i].Document = &doc.Spec
 		}
 	}
 	if len(dirs) == 1 && dirs[0].Whole && len(dirs[0].Sets) == 0 {
-		return importedLayouts(dirs[0].Path, guessed, err)
+		return f.importedLayouts(dirs[0].Path, guessed, err)
+	}
+	if err == nil {
+		err = f.refuseStream()
 	}
 	return imported(dirs), err
 }
 
-func ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
-	inputs, err := stage.InputsOf(nil, &stage.Input{Name: bundle.DocumentName, Data: text})
+func (f *flags) ours(dir string, doc *contract.Bundle, text []byte) (*source, error) {
+	proof := f.proof()
+	inputs, err := stage.InputsOf(proof.options, &stage.Input{Name: bundle.DocumentName, Data: text})
 	if err != nil {
 		return nil, err
 	}
 	return &source{dir, inputs, doc.Spec.Contents.Overview, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
 		if doc.Spec.Layouts {
-			return inLayouts(dir), doc.Spec.Contents, bundle.VerifyLayouts(ctx, dir, &doc.Spec, s.Progress)
+			return inLayouts(dir), doc.Spec.Contents, proof.layouts(ctx, dir, &doc.Spec, s.Progress)
+		}
+		if err := f.warnOfSums(s, dir); err != nil {
+			return contract.StoreLocation{}, contract.Contents{}, err
 		}
 		place := contract.InArchives([]contract.ArchiveDirectory{{Path: dir, Archives: doc.Spec.Archives}})
-		return place, doc.Spec.Contents, bundle.Verify(ctx, dir, &doc.Spec, s.Progress)
+		return place, doc.Spec.Contents, proof.archives(ctx, dir, &doc.Spec, s.Progress)
 	}}, nil
 }
 
@@ -192,7 +202,7 @@ func imported(dirs []bundle.Directory) *source {
 
 // modules tells a directory of modules of ours from one of dhctl's, and refuses
 // what is neither (S8.4).
-func modules(dirs []bundle.Directory, noArchives error) (*source, error) {
+func (f *flags) modules(dirs []bundle.Directory, noArchives error) (*source, error) {
 	dir := dirs[0]
 	if len(dirs) > 1 || !dir.Whole {
 		return nil, fault.Newf(fault.Usage, "--modules", "one directory is wanted, and nothing else")
@@ -203,14 +213,14 @@ func modules(dirs []bundle.Directory, noArchives error) (*source, error) {
 		if err := deckhouse.CheckModules(&doc.Spec.Contents); err != nil {
 			return nil, err
 		}
-		return ours(dir.Path, doc, text)
+		return f.ours(dir.Path, doc, text)
 	case fault.KindOf(err) != fault.NotFound:
 		return nil, err
 	case len(dir.Sets) > 0:
 		return nil, fault.Newf(fault.Usage, dir.Path, "there are archives of d8, and a directory of modules is wanted").
 			Hint("ferry-push publishes them")
 	}
-	return importedLayouts(dir.Path, deckhouse.ImportedModules, noArchives)
+	return f.importedLayouts(dir.Path, deckhouse.ImportedModules, noArchives)
 }
 
 // rules are found by the paths of layouts.
@@ -222,7 +232,7 @@ func guessed(paths []string) (deckhouse.Imported, error) {
 
 // importedLayouts looks for layouts in a directory without archives; noArchives
 // is the answer where there are none either.
-func importedLayouts(dir string, by rules, noArchives error) (*source, error) {
+func (f *flags) importedLayouts(dir string, by rules, noArchives error) (*source, error) {
 	tree, err := bundle.FindLayouts(dir)
 	if err != nil {
 		return nil, err
@@ -236,7 +246,7 @@ func importedLayouts(dir string, by rules, noArchives error) (*source, error) {
 	}
 	return &source{"", nil, contract.Overview{}, func(ctx context.Context, s *stage.Session) (contract.StoreLocation, contract.Contents, error) {
 		s.Log.Info("there are no archives, but OCI image layouts: no " + bundle.DocumentName + " describes them, and they say themselves what they hold")
-		contents, err := bundle.ImportLayouts(ctx, tree, chosen, s.Progress)
+		contents, err := f.proof().imported(ctx, tree, chosen, s.Progress)
 		if err != nil {
 			return contract.StoreLocation{}, contract.Contents{}, err
 		}

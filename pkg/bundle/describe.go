@@ -14,7 +14,7 @@ type layout struct {
 	blobs map[oci.Digest]int64 // sizes of what the manifests need
 }
 
-// blobFinder answers what a layout holds. All of it was hashed before.
+// blobFinder answers what a layout holds. What it reads is proven here.
 type blobFinder interface {
 	// find returns the size of a blob of the layout at path.
 	find(path string, d oci.Digest) (size int64, ok bool)
@@ -104,7 +104,7 @@ func (d describer) manifest(desc oci.Descriptor) ([]byte, error) {
 		return nil, err
 	}
 	if got := oci.DigestOf(body); got != desc.Digest {
-		return nil, fmt.Errorf("%s changed while it was read", desc.Digest)
+		return nil, fmt.Errorf("%s: the content is %s", desc.Digest, got)
 	}
 	return body, nil
 }

@@ -35,6 +35,13 @@ func gostFilesIn(dir string) ([]string, error) {
 	return names, nil
 }
 
+// HasGostSums tells whether a GOST sum of any archive or chunk lies in dir.
+// Kinds: fault.Local.
+func HasGostSums(dir string) (bool, error) {
+	names, err := gostFilesIn(dir)
+	return len(names) > 0, err
+}
+
 // putGostSums makes the files of sums in dir what the archive's files say: with
 // a sum they are written, durably, without one removed.
 func putGostSums(dir string, archive contract.ArchiveFiles) error {

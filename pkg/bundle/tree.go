@@ -13,8 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"ferry/pkg/contract"
 	"ferry/pkg/durable"
 	"ferry/pkg/fault"
@@ -147,15 +145,34 @@ func (t *Tree) readFile(name string, limit int64) ([]byte, error) {
 	return data, err
 }
 
+// inspector proves what a tree holds, all of it or its frame.
+type inspector func(*Tree) (map[string]*layout, error)
+
+func wholly(ctx context.Context, progress Progress) inspector {
+	return func(t *Tree) (map[string]*layout, error) { return t.inspect(ctx, audible(progress)) }
+}
+
+func frameOnly(ctx context.Context) inspector {
+	return func(t *Tree) (map[string]*layout, error) { return t.layouts(ctx) }
+}
+
 // inspect proves what the tree holds by reading all of it. Every file that is
 // damaged is named.
 func (t *Tree) inspect(ctx context.Context, progress Progress) (map[string]*layout, error) {
 	if err := t.hashBlobs(ctx, progress); err != nil {
 		return nil, err
 	}
+	return t.layouts(ctx)
+}
+
+// layouts follows every index.json through its manifests, and reads no other blob.
+func (t *Tree) layouts(ctx context.Context) (map[string]*layout, error) {
 	found := map[string]*layout{}
 	var problems []error
 	for _, at := range t.Paths() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		l, err := t.layout(at)
 		if err != nil && !errors.Is(err, fault.Damaged) {
 			return nil, err
@@ -205,23 +222,9 @@ func (t *Tree) hashBlobs(ctx context.Context, progress Progress) error {
 		return durable.Fault(t.dir, err)
 	}
 	defer root.Close()
-	problems := make([]error, len(files))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallelReads)
-	for i, f := range files {
-		group.Go(func() error {
-			err := checkFile(ctx, root, f, progress)
-			if errors.Is(err, fault.Damaged) {
-				problems[i] = err
-				return nil
-			}
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return errors.Join(problems...)
+	return nameAll(ctx, len(files), parallelReads, func(ctx context.Context, i int) error {
+		return checkFile(ctx, root, files[i], progress)
+	})
 }
 
 // distinct lists the files behind the names of blobs, sorted by name. Layouts
@@ -265,6 +268,10 @@ const hintCopyFile = "copy the file again from the medium, or make it again"
 // other readers would publish it. Kinds: fault.Damaged, fault.Local,
 // fault.Cancelled.
 func VerifyLayouts(ctx context.Context, dir string, doc *contract.BundleSpec, progress Progress) error {
+	return verifyLayouts(dir, doc, wholly(ctx, progress))
+}
+
+func verifyLayouts(dir string, doc *contract.BundleSpec, inspect inspector) error {
 	tree, err := FindLayouts(dir)
 	if err != nil {
 		return err
@@ -273,7 +280,7 @@ func VerifyLayouts(ctx context.Context, dir string, doc *contract.BundleSpec, pr
 	if err := tree.comparePaths(want); err != nil {
 		return err
 	}
-	found, err := tree.inspect(ctx, audible(progress))
+	found, err := inspect(tree)
 	if err != nil {
 		return err
 	}
@@ -321,7 +328,11 @@ func (t *Tree) comparePaths(want []contract.Layout) error {
 // tag's image must be there with all that it needs. Kinds: fault.Damaged,
 // fault.Local, fault.Cancelled.
 func ImportLayouts(ctx context.Context, tree *Tree, rules Rules, progress Progress) (*contract.Contents, error) {
-	found, err := tree.inspect(ctx, audible(progress))
+	return importLayouts(tree, rules, wholly(ctx, progress))
+}
+
+func importLayouts(tree *Tree, rules Rules, inspect inspector) (*contract.Contents, error) {
+	found, err := inspect(tree)
 	if err != nil {
 		return nil, err
 	}

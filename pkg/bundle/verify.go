@@ -4,46 +4,91 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
 )
 
-// Verify reads every archive in dir once, and proves that the bundle is what
-// its document says: each file's size and digest, the tars from header to end,
-// each blob's digest, each layout's tags and everything that they need. All
-// files that are missing are named at once, all that are damaged too, so that
+// Verify reads every archive in dir once, each file from its first byte to its
+// last, and proves that the bundle is what its document says: that every byte
+// outside of blobs is the one that [Write] puts there for these contents, that
+// each blob hashes to its digest, and that each manifest says what the document
+// says of it. No byte is hashed twice for that: the digests of files, which are
+// there for people and for finding the file to blame, are compared only where
+// something differs, or where the archive was laid out otherwise.
+//
+// All files that are missing are named at once, all that are damaged too, so that
 // one more trip to the medium is enough. A GOST sum that lies beside a file is
 // checked too, and one that the document has must be there (S6.7). A file that
 // looks like an archive but is not in the document is an error: other readers
-// would take it for a part.
+// would take it for a part. The document is valid.
 // Kinds: fault.Damaged, fault.Local, fault.Cancelled.
 func Verify(ctx context.Context, dir string, doc *contract.BundleSpec, progress Progress) error {
-	progress = audible(progress)
-	progress.SetTotal(totalSize(doc.Archives), 0)
-	if err := checkFiles(dir, doc.Archives); err != nil {
+	return newVerifier(dir, doc, progress).verify(ctx, (*verifier).proveAll)
+}
+
+// VerifyFrame proves as [Verify] does everything but the content of blobs that are
+// no manifests, and reads nothing of it: whoever reads such a blob has to prove
+// it (store.Verified). GOST sums must be there, and the files are not compared
+// with them. An archive whose frame is not what [Write] makes is read completely.
+// Kinds: fault.Damaged, fault.Local, fault.Cancelled.
+func VerifyFrame(ctx context.Context, dir string, doc *contract.BundleSpec, progress Progress) error {
+	return newVerifier(dir, doc, progress).verify(ctx, (*verifier).proveFrames)
+}
+
+// verifier is one run of Verify over a bundle.
+type verifier struct {
+	dir  string
+	doc  *contract.BundleSpec
+	told *told // the Progress
+	// open opens a file of the bundle to be read once, from its beginning.
+	open func(name string) (io.ReadCloser, error)
+	// examine is the second look: it reads an archive, whoever laid it out, and
+	// tells what is wrong with it.
+	examine func(ctx context.Context, archive contract.ArchiveFiles, sums gostSums) error
+
+	plans     map[string]*archivePlan
+	manifests *manifestCheck
+	expected  func() expectation
+}
+
+func newVerifier(dir string, doc *contract.BundleSpec, progress Progress) *verifier {
+	v := &verifier{
+		dir: dir, doc: doc, told: &told{Progress: audible(progress)},
+		open:      func(name string) (io.ReadCloser, error) { return openRegular(dir, name) },
+		manifests: newManifestCheck(&doc.Contents),
+		expected:  sync.OnceValue(func() expectation { return expect(&doc.Contents) }),
+	}
+	v.examine = v.verifyArchive
+	return v
+}
+
+func (v *verifier) verify(ctx context.Context, prove func(v *verifier, ctx context.Context, sums []gostSums) error) error {
+	v.told.expect(totalSize(v.doc.Archives))
+	if err := checkFiles(v.dir, v.doc.Archives); err != nil {
 		return err
 	}
-	sums, err := allGostSums(dir, doc.Archives)
+	sums, err := allGostSums(v.dir, v.doc.Archives)
 	if err != nil {
 		return err
 	}
-	opened := newHandles(dir)
-	defer opened.Close()
-	expected := expect(&doc.Contents)
-	var problems []error
-	for i, archive := range doc.Archives {
-		err := verifyArchive(ctx, opened, archive, sums[i], expected, progress)
-		if err != nil && !errors.Is(err, fault.Damaged) {
-			return err
-		}
-		problems = append(problems, err)
-	}
-	return errors.Join(problems...)
+	v.plans = planned(&v.doc.Contents)
+	return prove(v, ctx, sums)
 }
+
+// told is a Progress of which the total can grow, for what is read again.
+type told struct {
+	Progress
+	total atomic.Int64
+}
+
+func (t *told) expect(bytes int64) { t.SetTotal(t.total.Add(bytes), 0) }
 
 // checkFiles compares names and sizes, which costs nothing.
 func checkFiles(dir string, archives []contract.ArchiveFiles) error {
@@ -93,14 +138,16 @@ func allGostSums(dir string, archives []contract.ArchiveFiles) ([]gostSums, erro
 	return all, errors.Join(problems...)
 }
 
-func verifyArchive(
-	ctx context.Context, opened *handles, want contract.ArchiveFiles, sums gostSums, expected expectation, progress Progress,
-) error {
+// verifyArchive reads all of an archive as any reader of tars does, and compares
+// each file's digest, each blob's, and each layout.
+func (v *verifier) verifyArchive(ctx context.Context, want contract.ArchiveFiles, sums gostSums) error {
+	opened := newHandles(v.dir)
+	defer opened.Close()
 	p, err := newParts(opened, want.Files)
 	if err != nil {
 		return err
 	}
-	found, got, err := inspect(ctx, want.Name, p, len(sums) > 0, progress)
+	found, got, err := inspect(ctx, want.Name, p, len(sums) > 0, v.told)
 	if err != nil && !errors.Is(err, fault.Damaged) {
 		return err
 	}
@@ -114,7 +161,7 @@ func verifyArchive(
 	if err != nil {
 		return err
 	}
-	if err := expected.compare(want.Name, found); err != nil {
+	if err := v.expected().compare(want.Name, found); err != nil {
 		return fault.New(fault.Damaged, want.Files[0].Name, err).
 			Hint("the archive and %s do not belong together; copy the whole bundle again", DocumentName)
 	}
@@ -187,7 +234,7 @@ func compareLayout(want contract.Layout, got *layout, sizes map[oci.Digest]int64
 	}
 	for _, m := range want.Manifests {
 		g, ok := got.graph[m.Digest]
-		if !ok || g.MediaType != m.MediaType || g.Size != m.Size || g.Subject != m.Subject || !sameDigests(g.References, m.References) {
+		if !ok || !sameManifest(*g, *m) {
 			return fmt.Errorf("manifest %s differs", m.Digest)
 		}
 	}
@@ -197,6 +244,11 @@ func compareLayout(want contract.Layout, got *layout, sizes map[oci.Digest]int64
 		}
 	}
 	return nil
+}
+
+// sameManifest leaves out where a manifest can be read.
+func sameManifest(a, b contract.Manifest) bool {
+	return a.Digest == b.Digest && a.MediaType == b.MediaType && a.Size == b.Size && a.Subject == b.Subject && sameDigests(a.References, b.References)
 }
 
 func sameDigests(a, b []oci.Digest) bool {
