@@ -63,6 +63,15 @@ func (j *judge) count(text string, got, most float64) {
 	j.goals = append(j.goals, Goal{j.edition.Name, text, got, most, true})
 }
 
+// bytes counts bytes: where blobs are so small that headers, blocks of the disk and
+// documents weigh as much as they do, it says nothing.
+func (j *judge) bytes(text string, got, most float64) {
+	const small = 64 << 10
+	if j.edition.Bytes >= small*int64(j.edition.Blobs) {
+		j.count(text, got, most)
+	}
+}
+
 func (j *judge) pull(row *Row, wall float64, far bool) {
 	if row == nil {
 		return
@@ -77,9 +86,9 @@ func (j *judge) pull(row *Row, wall float64, far bool) {
 		}
 	}
 	s := row.Samples[0]
-	j.count(name+": bytes that a pull writes, per byte of the bundle", float64(s.Written)/float64(s.Bundle), 1.02)
-	j.count(name+": disk that a pull needs at most, per byte of the bundle", float64(s.PeakDisk)/float64(s.Bundle), 1.02)
-	j.count(name+": bytes on the network in a pull, per distinct byte", float64(s.Network.WireOut)/float64(e.Bytes), 1.005)
+	j.bytes(name+": bytes that a pull writes, per byte of the bundle", float64(s.Written)/float64(s.Bundle), 1.02)
+	j.bytes(name+": disk that a pull needs at most, per byte of the bundle", float64(s.PeakDisk)/float64(s.Bundle), 1.02)
+	j.bytes(name+": bytes on the network in a pull, per distinct byte", float64(s.Network.WireOut)/float64(e.Bytes), 1.005)
 	j.count(name+": requests for a blob in a pull, per distinct blob", float64(requestsOf(s, "blob "))/float64(e.Blobs), 1)
 	j.count(name+": requests for a manifest in a pull, per distinct manifest", float64(requestsOf(s, "manifest "))/float64(e.Manifests), 1.1)
 	j.count(name+": pings in a pull", float64(requestsOf(s, "ping")), 1)
@@ -97,7 +106,9 @@ func (j *judge) push(row *Row, wall float64) {
 	s := row.Samples[0]
 	j.count(row.Name+": MB that a push writes besides its documents", float64(s.Written-s.Documents)/1e6, 1)
 	j.count(row.Name+": requests for manifests in a push, per tag or manifest without one", float64(requestsOf(s, "manifest "))/float64(e.Tags+e.Untagged), 2)
-	j.count(row.Name+": requests for blobs in a push, per distinct blob and repository", float64(requestsOf(s, "blob ")+requestsOf(s, "mount")+requestsOf(s, "upload "))/float64(e.Placed), 3)
+	// An upload that is begun and cancelled asks whether we may write.
+	blobs := requestsOf(s, "blob ") + requestsOf(s, "mount") + requestsOf(s, "upload ") - 2*requestsOf(s, "upload DELETE")
+	j.count(row.Name+": requests for blobs in a push, per distinct blob and repository", float64(blobs)/float64(e.Placed), 3)
 	j.memory(row)
 }
 

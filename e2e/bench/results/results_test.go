@@ -10,10 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+const megabytes = 10_000_000
+
 func took(seconds ...float64) []Sample {
 	var out []Sample
 	for _, s := range seconds {
-		out = append(out, Sample{Took: time.Duration(s * float64(time.Second)), CPU: time.Second, Bundle: 1000})
+		out = append(out, Sample{Took: time.Duration(s * float64(time.Second)), CPU: time.Second, Bundle: megabytes})
 	}
 	return out
 }
@@ -30,7 +32,7 @@ func TestMedian(t *testing.T) {
 }
 
 func edition() Edition {
-	return Edition{Name: "list", Images: 10, Blobs: 100, Manifests: 10, Bytes: 1000, Tags: 10, Untagged: 2, Placed: 120, Rows: []Row{
+	return Edition{Name: "list", Images: 10, Blobs: 100, Manifests: 10, Bytes: megabytes, Tags: 10, Untagged: 2, Placed: 120, Rows: []Row{
 		{Way: Pull, Name: Limit, Variant: "1 connection", Samples: took(20)},
 		{Way: Pull, Name: Limit, Variant: "8 connections", Samples: took(10, 12, 8)},
 		{Way: Pull, Name: DirectLimit, Variant: "8 connections", Samples: took(11)},
@@ -81,13 +83,22 @@ func TestGoals(t *testing.T) {
 		}, []string{"requests for a blob in a pull, per distinct blob"}},
 		{"twice on the disk", false, func(e *Edition) {
 			e.Row(Push, Ferry, "").Samples = took(5)
-			e.Row(Pull, Ferry, "").Samples[0].Written = 2000
-			e.Row(Pull, Ferry, "").Samples[0].PeakDisk = 1021
+			e.Row(Pull, Ferry, "").Samples[0].Written = 2 * megabytes
+			e.Row(Pull, Ferry, "").Samples[0].PeakDisk = megabytes/100*102 + 1
 		}, []string{"bytes that a pull writes, per byte of the bundle", "disk that a pull needs at most, per byte of the bundle"}},
 		{"a push that writes, and one that sends again", false, func(e *Edition) {
 			e.Row(Push, Ferry, "").Samples = []Sample{{Took: 5 * time.Second, Written: 3e6, Documents: 1e6, Peak: 129 << 20}}
 			e.Row(Repush, Ferry, "").Samples[0].Network.Requests = map[string]int64{"upload POST": 1}
 		}, []string{"MB that a push writes besides its documents", "MiB of memory of the largest stage of a push", "uploads in a second push"}},
+		{"twice on the disk, but all of it is small", false, func(e *Edition) {
+			e.Row(Push, Ferry, "").Samples = took(5)
+			e.Row(Pull, Ferry, "").Samples[0].Written = 2 * megabytes
+			e.Bytes = 64<<10*100 - 1
+		}, nil},
+		{"a push that asks whether it may", false, func(e *Edition) {
+			e.Row(Push, Ferry, "").Samples = took(5)
+			e.Row(Push, Ferry, "").Samples[0].Network.Requests = map[string]int64{"blob HEAD": 120, "upload POST": 121, "upload PUT": 120, "upload DELETE": 1}
+		}, nil},
 		{"a push that asks too often", false, func(e *Edition) {
 			e.Row(Push, Ferry, "").Samples = took(5)
 			e.Row(Push, Ferry, "").Samples[0].Network.Requests = map[string]int64{"manifest PUT": 12, "manifest HEAD": 13, "blob HEAD": 120, "upload POST": 110, "upload PUT": 110, "mount": 21}

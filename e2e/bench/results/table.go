@@ -66,8 +66,12 @@ func (e *Edition) line(row, limit *Row) string {
 		cells = append(cells, ratio(row.Took(), limit.Took()), fmt.Sprintf("%.2f", cpu(row)), ratio(cpu(row), cpu(limit)))
 	}
 	cells = append(cells, fmt.Sprintf("%.0f", row.Median(func(s Sample) float64 { return float64(s.Peak) / (1 << 20) })))
+	bundle := ""
+	if size := row.Median(func(s Sample) float64 { return float64(s.Bundle) }); size > 0 {
+		bundle = fmt.Sprintf("%.3f", size/float64(e.Bytes))
+	}
+	cells = append(cells, bundle)
 	for _, figure := range []func(Sample) int64{
-		func(s Sample) int64 { return s.Bundle },
 		func(s Sample) int64 { return s.PeakDisk },
 		func(s Sample) int64 { return s.Written },
 		func(s Sample) int64 { return s.Read },
