@@ -18,7 +18,8 @@ const listFrom = 3
 
 // compare returns the tasks whose tag does not stand yet, sorted by phase. One
 // tag of each repository goes first: where it is missing, the repository's list
-// of tags spares the questions for the others.
+// of tags spares the questions for the others. Whether even that one is worth a
+// question one repository tells: a target is mostly empty, or has all.
 func (p *publishing) compare(ctx context.Context, tasks []tagTask) ([]tagTask, error) {
 	var opening, others []tagTask
 	for _, t := range tasks {
@@ -28,15 +29,30 @@ func (p *publishing) compare(ctx context.Context, tasks []tagTask) ([]tagTask, e
 			others = append(others, t)
 		}
 	}
-	missing, err := p.ask(ctx, opening, p.standsInList)
-	if err != nil {
-		return nil, err
+	missing, err := p.scout(ctx, opening)
+	for _, tasks := range [][]tagTask{opening[min(1, len(opening)):], others} {
+		if err != nil {
+			return nil, err
+		}
+		var more []tagTask
+		more, err = p.ask(ctx, tasks, p.standsInList)
+		missing = append(missing, more...)
 	}
-	more, err := p.ask(ctx, others, p.standsInList)
-	missing = append(missing, more...)
 	slices.SortFunc(missing, func(a, b tagTask) int {
 		return cmp.Or(cmp.Compare(a.phase, b.phase), cmp.Compare(a.ref.Path, b.ref.Path), cmp.Compare(a.ref.Tag, b.ref.Tag))
 	})
+	return missing, err
+}
+
+// scout asks for one tag. Where that is missing, so are others, and the lists tell
+// which.
+func (p *publishing) scout(ctx context.Context, opening []tagTask) (missing []tagTask, err error) {
+	missing, err = p.ask(ctx, opening[:min(1, len(opening))], p.standsByName)
+	if len(missing) > 0 {
+		for _, t := range opening[1:] {
+			p.places[t.ref.Repository].missed.Store(true)
+		}
+	}
 	return missing, err
 }
 

@@ -59,10 +59,10 @@ type layer struct {
 	size int64
 }
 
-// shares of an edition's bytes: what distributions and language runtimes
-// weigh in lists of real images.
+// shares of an edition's bytes: what distributions and language runtimes weigh
+// in lists of images that are built on small bases, as Deckhouse's are.
 const (
-	basesShare    = 0.12
+	basesShare    = 0.02
 	runtimesShare = 0.10
 	largeShare    = 0.12
 )
@@ -82,7 +82,7 @@ func List(seed uint64, images, repositories int, bytes int64) Plan {
 		}
 		return out
 	}
-	bases, runtimes := split(basesShare, min(4, max(1, repositories/2))), split(runtimesShare, min(12, repositories))
+	bases, runtimes := split(basesShare, min(4, max(1, repositories/2))), split(runtimesShare, min(16, repositories))
 	large := split(largeShare, max(1, images/40))
 	counts, all := make([]int, images), 0
 	for i := range counts {

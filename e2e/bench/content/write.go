@@ -187,13 +187,18 @@ func (w *writer) image(im plannedImage, made map[uint64]madeLayer) (oci.Digest, 
 	for _, part := range parts {
 		writes = append(writes, w.link(digestDir(filepath.Join(repo, "_layers"), part.Digest), part.Digest))
 	}
-	tag := filepath.Join(repo, "_manifests", "tags", im.tag)
-	writes = append(writes,
-		w.link(digestDir(filepath.Join(repo, "_manifests", "revisions"), digest), digest),
-		w.link(digestDir(filepath.Join(tag, "index"), digest), digest),
-		w.link(filepath.Join(tag, "current"), digest))
+	writes = append(writes, w.link(digestDir(filepath.Join(repo, "_manifests", "revisions"), digest), digest))
+	// Real repositories have tags that nobody carries. Without any, a list of tags
+	// looks like that of a cache, which knows only what it was asked for.
+	for _, tag := range []string{im.tag, notCarried} {
+		tag = filepath.Join(repo, "_manifests", "tags", tag)
+		writes = append(writes, w.link(digestDir(filepath.Join(tag, "index"), digest), digest), w.link(filepath.Join(tag, "current"), digest))
+	}
 	return digest, manifest, parts, errors.Join(writes...)
 }
+
+// notCarried is a tag of every repository.
+const notCarried = "main"
 
 func (w *writer) data(d oci.Digest) string {
 	return filepath.Join(w.root, "blobs", "sha256", d.Hex()[:2], d.Hex(), "data")
