@@ -20,7 +20,6 @@ type bundleFlags struct {
 	Bundle    string           `placeholder:"DIR" help:"Write blobs straight to their places in the archives of DIR, as ferry-pack would make them, and not into the store; ferry-pack DIR then finishes the bundle. With --plan, only check that they could be written." group:"Archives"`
 	ChunkSize bundle.ChunkSize `placeholder:"SIZE" help:"Cut archives into files of at most SIZE, as ferry-pack --chunk-size." group:"Archives"`
 	Gost      bool             `name:"gost-digest" help:"Compute the sums that ferry-pack --gost-digest writes, while the archives are filled." group:"Archives"`
-	PageCache bool             `help:"Write archives through the page cache. Large blobs go around it else, where the file system can: it holds what is read again, and they are not. Try it where the disk is slow at many places at once." group:"Archives"`
 	Force     bool             `help:"Replace what ferry-pack --force would." group:"Archives"`
 }
 
@@ -33,7 +32,7 @@ func (f *flags) Validate() error {
 }
 
 func (f bundleFlags) options() bundle.Options {
-	return bundle.Options{ChunkSize: int64(f.ChunkSize), Gost: f.Gost, PageCache: f.PageCache, Force: f.Force}
+	return bundle.Options{ChunkSize: int64(f.ChunkSize), Gost: f.Gost, Force: f.Force}
 }
 
 // produceArchives fetches into archives.

@@ -79,7 +79,7 @@ func OpenDraft(ctx context.Context, dir string, contents *contract.Contents, res
 		return nil, err
 	}
 	d := &Draft{
-		dir: dir, gost: opts.Gost, opened: newWriters(dir, !opts.PageCache), unlock: unlock, stop: func() {}, following: &errgroup.Group{},
+		dir: dir, gost: opts.Gost, opened: newWriters(dir), unlock: unlock, stop: func() {}, following: &errgroup.Group{},
 		spots: map[oci.Digest][]spot{}, received: map[oci.Digest]bool{},
 		held: map[oci.Digest]int64{}, uneven: map[oci.Digest]bool{},
 	}

@@ -181,9 +181,6 @@ func (a *draftArchive) follow(ctx context.Context, gost bool, buffers chan []byt
 			if err != nil {
 				return err
 			}
-			if limit < end { // whole pages of the file, for they are read around the page cache
-				limit -= (limit - file.start) % durable.DirectAlign
-			}
 			n, err := a.hash(pos, min(limit, end), buffers, sums, proof)
 			if err != nil {
 				return err

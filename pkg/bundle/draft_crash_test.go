@@ -202,7 +202,7 @@ func garble(t *testing.T, dir string, p *archivePlan) int {
 	if !ok {
 		return 0
 	}
-	opened := newWriters(dir, false)
+	opened := newWriters(dir)
 	defer opened.Close()
 	files, err := newParts(opened, (&Draft{dir: dir}).named(p.files))
 	if errors.Is(err, fault.Damaged) {

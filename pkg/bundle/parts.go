@@ -117,10 +117,9 @@ func (p *parts) Sync() error {
 // handles keeps some files of a directory open: an archive may have thousands
 // of chunks, more than a process may open.
 type handles struct {
-	dir    string
-	limit  int
-	direct bool // around the page cache, as far as that can be
-	open   func(dir, name string) (*os.File, error)
+	dir   string
+	limit int
+	open  func(dir, name string) (*os.File, error)
 
 	mu    sync.Mutex
 	files map[string]*handle
@@ -129,17 +128,9 @@ type handles struct {
 }
 
 type handle struct {
-	file   *os.File
-	direct *os.File // the same file around the page cache, nil where that cannot be
-	users  int
-	dirty  bool // written to since the last sync
-}
-
-func (f *handle) close() {
-	f.file.Close()
-	if f.direct != nil {
-		f.direct.Close()
-	}
+	file  *os.File
+	users int
+	dirty bool // written to since the last sync
 }
 
 // newHandles opens files for reading.
@@ -147,9 +138,9 @@ func newHandles(dir string) *handles {
 	return &handles{dir: dir, limit: 16, open: openRegular, files: map[string]*handle{}}
 }
 
-// newWriters opens files that exist for reading and writing, direct or not.
-func newWriters(dir string, direct bool) *handles {
-	return &handles{dir: dir, limit: 64, direct: direct, open: openToWrite, files: map[string]*handle{}}
+// newWriters opens files that exist for reading and writing.
+func newWriters(dir string) *handles {
+	return &handles{dir: dir, limit: 64, open: openToWrite, files: map[string]*handle{}}
 }
 
 func openToWrite(dir, name string) (*os.File, error) {
@@ -164,7 +155,7 @@ func (h *handles) readAt(name string, buf []byte, offset int64) error {
 		return err
 	}
 	defer h.release(f)
-	_, err = f.readAt(buf, offset)
+	_, err = f.file.ReadAt(buf, offset)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fault.Newf(fault.Damaged, name, "the file has become shorter").Hint("copy the file again from the medium")
 	}
@@ -177,38 +168,8 @@ func (h *handles) writeAt(name string, buf []byte, offset int64) error {
 		return err
 	}
 	defer h.release(f)
-	return durable.Fault(filepath.Join(h.dir, name), f.writeAt(buf, offset))
-}
-
-// directLeast is how many bytes are worth a write of their own around the page
-// cache; smaller ones are better gathered by it.
-const directLeast = 64 << 10
-
-// writeAt writes whole pages around the page cache, where that can be, and what is
-// in front of them and behind through it. A page is so written in one way alone,
-// also where two blobs share it.
-func (f *handle) writeAt(buf []byte, offset int64) error {
-	front := int(-offset & (durable.DirectAlign - 1))
-	if pages := (len(buf) - front) &^ (durable.DirectAlign - 1); f.direct != nil && pages >= directLeast && durable.DirectBuffer(buf[front:front+pages]) {
-		if _, err := f.direct.WriteAt(buf[front:front+pages], offset+int64(front)); err == nil {
-			if _, err := f.file.WriteAt(buf[:front], offset); err != nil {
-				return err
-			}
-			buf, offset = buf[front+pages:], offset+int64(front+pages)
-		}
-	}
-	_, err := f.file.WriteAt(buf, offset)
-	return err
-}
-
-// readAt reads whole pages around the page cache, where that can be.
-func (f *handle) readAt(buf []byte, offset int64) (int, error) {
-	if f.direct != nil && offset%durable.DirectAlign == 0 && durable.DirectBuffer(buf) {
-		if n, err := f.direct.ReadAt(buf, offset); err == nil {
-			return n, nil
-		}
-	}
-	return f.file.ReadAt(buf, offset)
+	_, err = f.file.WriteAt(buf, offset)
+	return durable.Fault(filepath.Join(h.dir, name), err)
 }
 
 // sync makes durable what was written to a file before.
@@ -240,9 +201,6 @@ func (h *handles) acquire(name string, writes bool) (*handle, error) {
 		}
 		h.evict()
 		f = &handle{file: file}
-		if h.direct {
-			f.direct, _ = durable.OpenDirect(file.Name()) // else through the page cache alone
-		}
 		h.files[name] = f
 	}
 	f.users++
@@ -266,7 +224,7 @@ func (h *handles) evict() {
 				h.err = durable.Fault(filepath.Join(h.dir, name), err)
 			}
 		}
-		f.close()
+		f.file.Close()
 		delete(h.files, name)
 	}
 }
@@ -276,7 +234,7 @@ func (h *handles) release(f *handle) {
 	defer h.mu.Unlock()
 	f.users--
 	if h.done && f.users == 0 {
-		f.close()
+		f.file.Close()
 	}
 }
 
@@ -288,7 +246,7 @@ func (h *handles) Close() error {
 	h.done = true
 	for name, f := range h.files {
 		if f.users == 0 {
-			f.close()
+			f.file.Close()
 			delete(h.files, name)
 		}
 	}

@@ -34,9 +34,6 @@ type Options struct {
 	// there, as a Draft does: where they are what Write would make, they are
 	// kept and not read again.
 	Proven []contract.ArchiveFiles
-	// PageCache has a Draft write and read through the page cache alone. Else
-	// it goes around it with large blobs, where the file system lets it.
-	PageCache bool
 	// Progress is told about the bytes of the archives; it may be nil.
 	Progress Progress
 }
