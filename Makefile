@@ -45,7 +45,8 @@ bench: build
 	@status=0; \
 	go run ./e2e/cmd/bench chain --json $(RESULTS)/chain.json $(BENCH) || status=1; \
 	go run ./e2e/cmd/bench latency --json $(RESULTS)/latency.json $(BENCH) || status=1; \
-	go run ./e2e/cmd/bench report $(RESULTS)/chain.json $(RESULTS)/latency.json && exit $$status
+	go run ./e2e/cmd/bench scale --json $(RESULTS)/scale.json || status=1; \
+	go run ./e2e/cmd/bench report $(RESULTS)/chain.json $(RESULTS)/latency.json $(RESULTS)/scale.json && exit $$status
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1

@@ -60,7 +60,7 @@ type bench struct {
 
 // Run measures everything that opts names.
 func Run(ctx context.Context, opts Options) (*results.Run, error) {
-	machine, err := thisMachine(opts.Dir)
+	machine, err := ThisMachine(opts.Dir)
 	if err != nil {
 		return nil, err
 	}

@@ -14,8 +14,8 @@ import (
 // fileSystems are names of those that benchmarks run on.
 var fileSystems = map[int64]string{0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0x01021994: "tmpfs", 0x794C7630: "overlayfs"}
 
-// thisMachine describes the machine, and the file system of dir.
-func thisMachine(dir string) (results.Machine, error) {
+// ThisMachine describes the machine, and the file system of dir.
+func ThisMachine(dir string) (results.Machine, error) {
 	m := results.Machine{CPUs: runtime.NumCPU()}
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {

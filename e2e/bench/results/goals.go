@@ -23,6 +23,9 @@ func (g Goal) Met() bool { return g.Got <= g.Most }
 // for quick runs, which are too short.
 func (r *Run) Goals() []Goal {
 	var goals []Goal
+	if r.Scale != nil {
+		goals = growthGoals(r.Scale)
+	}
 	for i := range r.Editions {
 		goals = append(goals, goalsOf(&r.Editions[i], r.Line != nil)...)
 	}
@@ -105,9 +108,11 @@ func (j *judge) push(row *Row, wall float64) {
 	}
 	s := row.Samples[0]
 	j.count(row.Name+": MB that a push writes besides its documents", float64(s.Written-s.Documents)/1e6, 1)
-	j.count(row.Name+": requests for manifests in a push, per tag or manifest without one", float64(requestsOf(s, "manifest "))/float64(e.Tags+e.Untagged), 2)
-	// An upload that is begun and cancelled asks whether we may write.
+	// An upload that is begun and cancelled asks whether we may write, and the first
+	// of all tags whether the target is new: neither grows with what is pushed.
+	manifests := requestsOf(s, "manifest ") - 1
 	blobs := requestsOf(s, "blob ") + requestsOf(s, "mount") + requestsOf(s, "upload ") - 2*requestsOf(s, "upload DELETE")
+	j.count(row.Name+": requests for manifests in a push, but for one, per tag or manifest without one", float64(manifests)/float64(e.Tags+e.Untagged), 2)
 	j.count(row.Name+": requests for blobs in a push, per distinct blob and repository", float64(blobs)/float64(e.Placed), 3)
 	j.memory(row)
 }

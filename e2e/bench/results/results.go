@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"ferry/e2e/bench/origin"
+	"ferry/e2e/scale"
 )
 
 // Run is everything that one run of the program measured.
 type Run struct {
-	Mode    string  `json:"mode"` // "chain" or "latency"
+	Mode    string  `json:"mode"` // "chain", "latency" or "scale"
 	Quick   bool    `json:"quick,omitempty"`
 	Rounds  int     `json:"rounds"`
 	Machine Machine `json:"machine"`
@@ -21,6 +22,8 @@ type Run struct {
 	Line     *Line     `json:"line,omitempty"`
 	Programs []Program `json:"programs"`
 	Editions []Edition `json:"editions"`
+	// Scale is what the mode scale found.
+	Scale *scale.Result `json:"scale,omitempty"`
 }
 
 // Machine is where it was measured.

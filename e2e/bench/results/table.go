@@ -10,6 +10,9 @@ import (
 // Tables renders what was measured, a table for each edition and direction.
 func (r *Run) Tables() string {
 	var b strings.Builder
+	if r.Scale != nil {
+		b.WriteString(growthTable(r.Scale))
+	}
 	for i := range r.Editions {
 		e := &r.Editions[i]
 		for _, way := range []string{Pull, Push, Repush} {

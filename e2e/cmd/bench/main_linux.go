@@ -3,12 +3,14 @@
 //
 //	bench chain     everything against local registries
 //	bench latency   the same over a long line
+//	bench scale     how the stages grow with the number of images
 //	bench report    docs/performance.md out of what runs have written
 //
 // The other subcommands are the processes that it starts.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,6 +27,7 @@ import (
 	"ferry/e2e/bench/limit"
 	"ferry/e2e/bench/origin"
 	"ferry/e2e/bench/results"
+	"ferry/e2e/scale"
 
 	"github.com/alecthomas/kong"
 )
@@ -31,8 +35,8 @@ import (
 type commands struct {
 	Chain   chain   `cmd:"" help:"Carry editions from one local registry to another."`
 	Latency latency `cmd:"" help:"Carry an edition over a long line."`
-	// The mode "scale", over growing numbers of images, has its place here.
-	Report report `cmd:"" help:"Write docs/performance.md out of the results of runs."`
+	Scale   growth  `cmd:"" help:"Let the number of images grow."`
+	Report  report  `cmd:"" help:"Write docs/performance.md out of the results of runs."`
 
 	Serve serve `cmd:"" hidden:""`
 	Delay line  `cmd:"" hidden:""`
@@ -140,6 +144,38 @@ func (c *latency) Run(ctx context.Context) error {
 		Editions: []string{"list"}, Bytes: c.Megabytes * 1e6, Tools: c.Tools, Connections: c.Connections,
 		Line: &results.Line{RoundTrip: c.RoundTrip, BytesPerSecond: c.Rate},
 	})
+}
+
+type growth struct {
+	Dir  string `help:"Keep everything below this directory (default a temporary one)."`
+	Bin  string `default:"bin" help:"Where ferry's programs are."`
+	To   int    `default:"100000" help:"The largest number of images."`
+	JSON string `help:"Write what was measured to this file."`
+}
+
+// Run is for kong.
+func (g *growth) Run(ctx context.Context) error {
+	bin, err := filepath.Abs(g.Bin)
+	if err != nil {
+		return err
+	}
+	sizes := slices.DeleteFunc(scale.Sizes(), func(n int) bool { return n > g.To })
+	found, err := scale.Run(ctx, scale.Options{Binaries: bin, Dir: g.Dir, Sizes: sizes, Log: func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, format+"\n", args...)
+	}})
+	if err != nil {
+		return err
+	}
+	machine, err := bench.ThisMachine(cmp.Or(g.Dir, os.TempDir()))
+	if err != nil {
+		return err
+	}
+	run := &results.Run{Mode: "scale", Rounds: 1, Machine: machine, Scale: &found}
+	fmt.Printf("%s\n%s\n", run.Tables(), results.GoalTable(run.Goals()))
+	if g.JSON == "" {
+		return nil
+	}
+	return run.Save(g.JSON)
 }
 
 type report struct {
