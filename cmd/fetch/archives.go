@@ -79,7 +79,9 @@ func (f *flags) archivesAre(doc *contract.Inventory, dir string) error {
 func (f *flags) fetchInto(ctx context.Context, s *stage.Session, j *job, dir string) ([]contract.ArchiveFiles, contract.Contents, error) {
 	var archives []contract.ArchiveFiles
 	contents, err := f.fetch(ctx, s, j, func(ctx context.Context, d transfer.Downloader, contents *contract.Contents) (transfer.Downloaded, error) {
-		draft, err := bundle.OpenDraft(ctx, dir, contents, j.store, f.options())
+		opts := f.options()
+		opts.Progress = s.Progress
+		draft, err := bundle.OpenDraft(ctx, dir, contents, j.store, opts)
 		if err != nil {
 			return transfer.Downloaded{}, err
 		}

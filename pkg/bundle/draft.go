@@ -35,7 +35,8 @@ type Draft struct {
 	dir      string
 	gost     bool
 	journal  *journal
-	opened   *handles        // of all files, so that they are not too many
+	opened   *handles // of all files, so that they are not too many
+	progress *lateProgress
 	archives []*draftArchive // sorted by name
 	spots    map[oci.Digest][]spot
 
@@ -82,13 +83,14 @@ func OpenDraft(ctx context.Context, dir string, contents *contract.Contents, res
 		dir: dir, gost: opts.Gost, opened: newWriters(dir), unlock: unlock, stop: func() {}, following: &errgroup.Group{},
 		spots: map[oci.Digest][]spot{}, received: map[oci.Digest]bool{},
 		held: map[oci.Digest]int64{}, uneven: map[oci.Digest]bool{},
+		progress: &lateProgress{to: audible(opts.Progress)},
 	}
 	d.Intake = store.NewIntake(dir, draftPlaces{d})
 	if err := d.open(ctx, plans, rescue, opts); err != nil {
 		d.Close()
 		return nil, err
 	}
-	d.follow(ctx, audible(opts.Progress))
+	d.follow(ctx)
 	return d, nil
 }
 
@@ -97,7 +99,7 @@ func (d *Draft) open(ctx context.Context, plans []*archivePlan, rescue store.Ing
 		return err
 	}
 	for _, p := range plans {
-		a, err := d.find(ctx, p, audible(opts.Progress))
+		a, err := d.find(ctx, p)
 		if err != nil {
 			return err
 		}
@@ -119,9 +121,8 @@ func (d *Draft) open(ctx context.Context, plans []*archivePlan, rescue store.Ing
 }
 
 // follow has the sums of all archives follow behind what arrives, a few at a time.
-func (d *Draft) follow(ctx context.Context, progress Progress) {
+func (d *Draft) follow(ctx context.Context) {
 	ctx, d.stop = context.WithCancel(ctx)
-	var total int64
 	buffers := make(chan []byte, runtime.GOMAXPROCS(0))
 	for range cap(buffers) {
 		buffers <- make([]byte, copySize)
@@ -130,9 +131,9 @@ func (d *Draft) follow(ctx context.Context, progress Progress) {
 		if a.finished {
 			continue
 		}
-		total += a.plan.size
+		d.progress.total += a.plan.size
 		d.following.Go(func() error {
-			err := a.follow(ctx, d.gost, buffers, progress)
+			err := a.follow(ctx, d.gost, buffers, d.progress)
 			if errors.Is(err, errRotten) {
 				err = errors.Join(d.forget(a.rotten), err)
 			}
@@ -140,7 +141,34 @@ func (d *Draft) follow(ctx context.Context, progress Progress) {
 			return err
 		})
 	}
-	progress.SetTotal(total, 0)
+}
+
+// lateProgress tells of the bytes in sums only when nothing but these is left to
+// wait for: until then what is received counts, and the two do not add up.
+type lateProgress struct {
+	to    Progress
+	total int64
+
+	mu    sync.Mutex
+	begun bool
+	done  int64
+}
+
+func (p *lateProgress) add(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done += n
+	if p.begun {
+		p.to.AddBytes(n)
+	}
+}
+
+func (p *lateProgress) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = true
+	p.to.SetTotal(p.total, 0)
+	p.to.AddBytes(p.done)
 }
 
 // fail makes the Draft take nothing more in: without that sum it cannot end.
@@ -153,9 +181,9 @@ func (d *Draft) fail(err error) {
 }
 
 // find looks for what an earlier run left of an archive.
-func (d *Draft) find(ctx context.Context, p *archivePlan, progress Progress) (*draftArchive, error) {
+func (d *Draft) find(ctx context.Context, p *archivePlan) (*draftArchive, error) {
 	a := newDraftArchive(d.opened, p)
-	finished, ok, err := d.journal.finished(ctx, p, d.gost, progress, func(int64) {})
+	finished, ok, err := d.journal.finished(ctx, p, d.gost, silent{}, func(int64) {})
 	if err != nil {
 		return nil, err
 	}
@@ -334,9 +362,16 @@ func (d *Draft) Finish(ctx context.Context) ([]contract.ArchiveFiles, error) {
 			return nil, fault.Newf(fault.Damaged, string(digest), "the archives lack it")
 		}
 	}
+	d.progress.begin()
 	if err := d.following.Wait(); err != nil {
 		return nil, err
 	}
+	for _, a := range d.archives {
+		if err := a.files.Sync(); err != nil {
+			return nil, err
+		}
+	}
+	d.opened.Close() // not every system renames open files
 	list := make([]contract.ArchiveFiles, len(d.archives))
 	for i, a := range d.archives {
 		if err := d.finish(a); err != nil {

@@ -165,7 +165,7 @@ func (a *draftArchive) await(ctx context.Context, want int64) (int64, error) {
 
 // follow hashes the archive from its first byte to its last, as they arrive, with
 // a buffer of buffers at a time. It sets the result.
-func (a *draftArchive) follow(ctx context.Context, gost bool, buffers chan []byte, progress Progress) error {
+func (a *draftArchive) follow(ctx context.Context, gost bool, buffers chan []byte, progress *lateProgress) error {
 	stop := context.AfterFunc(ctx, func() {
 		a.mu.Lock() // between its look at ctx and its wait await would miss it
 		defer a.mu.Unlock()
@@ -186,7 +186,7 @@ func (a *draftArchive) follow(ctx context.Context, gost bool, buffers chan []byt
 				return err
 			}
 			pos += n
-			progress.AddBytes(n)
+			progress.add(n)
 		}
 		sums.endFile(strings.TrimSuffix(file.name, partialSuffix))
 	}
@@ -260,12 +260,6 @@ func (p *proof) check(want oci.Digest) error {
 // bundle.json begins with it, and so never finds a set of chunks that is not
 // complete.
 func (a *draftArchive) name() error {
-	if a.finished {
-		return nil
-	}
-	if err := a.files.Sync(); err != nil {
-		return err
-	}
 	for i := len(a.plan.files) - 1; i >= 0; i-- {
 		now, final := a.path(a.files.files[i].name), a.path(a.plan.files[i].Name)
 		if now == final {
@@ -285,6 +279,10 @@ func (a *draftArchive) name() error {
 
 // dropLog removes the log of a finished archive.
 func (a *draftArchive) dropLog() error {
+	if a.log != nil {
+		a.log.Close()
+		a.log = nil
+	}
 	if err := os.Remove(a.logPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return durable.Fault(a.logPath(), err)
 	}
