@@ -119,7 +119,7 @@ type chain struct {
 	common
 	Editions    []string `default:"list,small,deckhouse" enum:"list,small,deckhouse" help:"What to carry."`
 	Megabytes   int64    `default:"2000" help:"The size of the edition list."`
-	Blobs       int      `default:"10000" help:"The layers of the edition small."`
+	Blobs       int      `default:"50000" help:"The layers of the edition small."`
 	Tools       []string `default:"all" help:"Tools to compare with; all that are installed, or none."`
 	Connections []int    `default:"1,2,4,8,16,32" help:"The numbers that the limit is looked for at."`
 }
