@@ -68,14 +68,7 @@ func (s spot) planned() plannedEntry { return s.archive.plan.entries[s.entry] }
 //
 // Kinds: as [Write], and fault.Local where the archives find no room.
 func OpenDraft(ctx context.Context, dir string, contents *contract.Contents, rescue store.Ingester, opts Options) (*Draft, error) {
-	plans, err := planArchives(contents, opts.ChunkSize)
-	if err != nil {
-		return nil, err
-	}
-	if err := durable.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	unlock, err := lock(dir)
+	plans, unlock, err := begin(dir, contents, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +251,7 @@ func (d *Draft) salvage(ctx context.Context, said progressOf, rescue store.Inges
 			continue
 		}
 		desc := oci.Descriptor{Digest: digest, Size: at.size}
-		if err := ingestFrom(ctx, rescue, desc, rangeOf(files, at.offset, at.size)); err != nil && fault.KindOf(err) != fault.Protocol {
+		if err := store.Put(ctx, rescue, desc, rangeOf(files, at.offset, at.size)); err != nil && fault.KindOf(err) != fault.Protocol {
 			return err
 		}
 	}
@@ -336,7 +329,7 @@ func (d *Draft) spread(ctx context.Context) error {
 			continue
 		}
 		from, e := spots[i].archive.files, spots[i].planned()
-		err := ingestFrom(ctx, d.Intake, oci.Descriptor{Digest: digest, Size: e.size}, rangeOf(from, e.offset, e.size))
+		err := store.Put(ctx, d.Intake, oci.Descriptor{Digest: digest, Size: e.size}, rangeOf(from, e.offset, e.size))
 		if fault.KindOf(err) == fault.Protocol { // damaged there: it is received again
 			err = d.forget(digest)
 			d.unlearn(digest)

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"context"
 	"io"
 	"strings"
 
@@ -221,18 +220,4 @@ func (p *draftPlace) Close(size int64) error {
 		return nil
 	}
 	return p.draft.mark(p.desc.Digest, p.spots[0], size)
-}
-
-// ingestFrom receives a blob from this machine. Kinds: fault.Protocol where it has
-// other bytes than desc says, Local, Cancelled.
-func ingestFrom(ctx context.Context, to store.Ingester, desc oci.Descriptor, body io.Reader) error {
-	in, err := to.Ingest(ctx, desc)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if _, err := in.CopyFrom(ctx, 0, body); err != nil {
-		return err
-	}
-	return in.Commit(ctx)
 }

@@ -215,7 +215,7 @@ func TestDraftGoesOn(t *testing.T) {
 					t.Fatalf("run %d: Stat of blob %d gives %v", i, j, err)
 				}
 			}
-			if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+			if err := store.Put(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
 				t.Fatal(err)
 			}
 			d.Close()
@@ -240,7 +240,7 @@ func TestDraftLacksSomething(t *testing.T) {
 	dir := t.TempDir()
 	d := openDraft(t, dir, contents, nil, Options{})
 	for _, p := range contents.Parts()[1:] {
-		if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+		if err := store.Put(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -275,7 +275,7 @@ func TestDraftFindsRot(t *testing.T) {
 		}
 		dir := t.TempDir()
 		d := openDraft(t, dir, contents, nil, Options{})
-		if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+		if err := store.Put(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
 			t.Fatal(err)
 		}
 		s := d.spots[p.Digest][len(d.spots[p.Digest])-1]
@@ -396,7 +396,7 @@ func TestDraftOfChangedContents(t *testing.T) {
 			continue
 		}
 		if blob, err := rescue.Open(p.Digest); err == nil {
-			if err := ingestFrom(t.Context(), d, p.Descriptor, blob); err != nil {
+			if err := store.Put(t.Context(), d, p.Descriptor, blob); err != nil {
 				t.Fatal(err)
 			}
 			blob.Close()
@@ -406,7 +406,7 @@ func TestDraftOfChangedContents(t *testing.T) {
 			t.Errorf("%s was received before, and is lost", p.Digest)
 		}
 		asked++
-		if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(all.blobs[p.Digest])); err != nil {
+		if err := store.Put(t.Context(), d, p.Descriptor, bytes.NewReader(all.blobs[p.Digest])); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -427,7 +427,7 @@ func TestDraftAndWriteShareADirectory(t *testing.T) {
 	dir := t.TempDir()
 	d := openDraft(t, dir, contents, nil, Options{})
 	p := contents.Parts()[0]
-	if err := ingestFrom(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+	if err := store.Put(t.Context(), d, p.Descriptor, bytes.NewReader(content.blobs[p.Digest])); err != nil {
 		t.Fatal(err)
 	}
 	d.Close()

@@ -47,14 +47,7 @@ type Options struct {
 // Kinds: fault.Usage when other archives are in dir, fault.Damaged when the
 // store lacks a blob or has a wrong one, fault.Local, fault.Cancelled.
 func Write(ctx context.Context, dir string, contents *contract.Contents, content store.Reader, opts Options) ([]contract.ArchiveFiles, error) {
-	plans, err := planArchives(contents, opts.ChunkSize)
-	if err != nil {
-		return nil, err
-	}
-	if err := durable.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	unlock, err := lock(dir)
+	plans, unlock, err := begin(dir, contents, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +62,18 @@ func Write(ctx context.Context, dir string, contents *contract.Contents, content
 	}
 	w := &writer{dir: dir, content: content, gost: opts.Gost, proven: opts.Proven, journal: journal, progress: audible(opts.Progress)}
 	return w.writeAll(ctx, plans, opts.Parallel)
+}
+
+// begin plans the archives, makes dir, and keeps others out of it until unlock.
+func begin(dir string, contents *contract.Contents, opts Options) (plans []*archivePlan, unlock func() error, err error) {
+	if plans, err = planArchives(contents, opts.ChunkSize); err != nil {
+		return nil, nil, err
+	}
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	unlock, err = lock(dir)
+	return plans, unlock, err
 }
 
 // lock keeps two runs from writing into one directory (B18).

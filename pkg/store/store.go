@@ -73,3 +73,17 @@ type Ingest interface {
 	// committed. It is safe to call twice.
 	Close() error
 }
+
+// Put takes in a blob that is on this machine. Kinds: those of Ingester, and
+// fault.Protocol where body is not what desc names.
+func Put(ctx context.Context, to Ingester, desc oci.Descriptor, body io.Reader) error {
+	in, err := to.Ingest(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if _, err := in.CopyFrom(ctx, 0, body); err != nil {
+		return err
+	}
+	return in.Commit(ctx)
+}

@@ -146,7 +146,7 @@ func (r *receiver) manifest(ctx context.Context, repo oci.Repository, digest oci
 	if err != nil {
 		return oci.Descriptor{}, nil, err
 	}
-	return desc, body, ingest(ctx, r.store, desc, bytes.NewReader(body))
+	return desc, body, store.Put(ctx, r.store, desc, bytes.NewReader(body))
 }
 
 // parse is manifest, read. The media type is the one that the manifest says
@@ -162,19 +162,6 @@ func (r *receiver) parse(ctx context.Context, repo oci.Repository, digest oci.Di
 	}
 	desc.MediaType = m.MediaType
 	return desc, body, m, nil
-}
-
-// ingest puts bytes that are on this machine into a store.
-func ingest(ctx context.Context, to store.Ingester, desc oci.Descriptor, body io.Reader) error {
-	in, err := to.Ingest(ctx, desc)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if _, err := in.CopyFrom(ctx, 0, body); err != nil {
-		return err
-	}
-	return in.Commit(ctx)
 }
 
 // readSmall reads a stored manifest, and believes it when it hashes right.

@@ -42,7 +42,7 @@ func copyBlob(ctx context.Context, desc oci.Descriptor, from store.Reader, to st
 		return err
 	}
 	defer blob.Close()
-	err = ingest(ctx, to, desc, progress.Reader(blob, tracker))
+	err = store.Put(ctx, to, desc, progress.Reader(blob, tracker))
 	if fault.KindOf(err) == fault.Protocol {
 		return fault.New(fault.Damaged, string(desc.Digest), err)
 	}
