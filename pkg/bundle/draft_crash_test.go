@@ -82,7 +82,7 @@ func crashed(t *testing.T, dir, call string, n int) bool {
 }
 
 // A Draft that is killed in any of its steps goes on, and ends with the archives
-// that Write makes and nothing else (B20). strace counts by thread, so which call n
+// that Write makes and nothing else. strace counts by thread, so which call n
 // stands for differs from run to run.
 func TestDraftKilled(t *testing.T) {
 	needStrace(t)
