@@ -27,8 +27,8 @@ import (
 // goes on there, in the middle of a blob too. The archives are those of [Write],
 // byte for byte.
 //
-// While it is filled, an archive's files are called NAME.partial, and a log beside
-// them says what has been received. The sums of an archive follow behind what has
+// While it is filled, an archive's files are called NAME.ferry-partial, and a log
+// beside them says what has been received. The sums of an archive follow behind what has
 // arrived.
 type Draft struct {
 	*store.Intake
@@ -110,7 +110,15 @@ func (d *Draft) open(ctx context.Context, plans []*archivePlan, rescue store.Ing
 		return err
 	}
 	d.recall()
-	return d.spread(ctx)
+	if err := d.spread(ctx); err != nil {
+		return err
+	}
+	for _, a := range d.archives {
+		if !a.finished {
+			a.begin()
+		}
+	}
+	return nil
 }
 
 // follow has the sums of all archives follow behind what arrives, a few at a time.
@@ -298,11 +306,6 @@ func (d *Draft) recall() {
 			d.held[digest], d.uneven[digest] = n, len(open) > 1
 		}
 	}
-	for _, a := range d.archives {
-		if !a.finished {
-			a.begin()
-		}
-	}
 }
 
 // openSpots are those that are still to be filled, in archives that an earlier run
@@ -332,7 +335,9 @@ func (d *Draft) spread(ctx context.Context) error {
 		err := store.Put(ctx, d.Intake, oci.Descriptor{Digest: digest, Size: e.size}, rangeOf(from, e.offset, e.size))
 		if fault.KindOf(err) == fault.Protocol { // damaged there: it is received again
 			err = d.forget(digest)
-			d.unlearn(digest)
+			for _, s := range spots {
+				delete(s.archive.said.received, digest)
+			}
 		}
 		if err != nil {
 			return err

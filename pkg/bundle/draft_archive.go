@@ -137,14 +137,6 @@ func (a *draftArchive) arrive(entry int) {
 	a.changed.Broadcast()
 }
 
-// leave takes an entry's arrival back.
-func (a *draftArchive) leave(entry int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.arrived[entry] = false
-	a.front = min(a.front, entry)
-}
-
 // await returns up to where the archive is complete, as soon as that is want.
 func (a *draftArchive) await(ctx context.Context, want int64) (int64, error) {
 	a.mu.Lock()
@@ -175,7 +167,7 @@ func (a *draftArchive) follow(ctx context.Context, gost bool, buffers chan []byt
 	sums := newSums(a.plan.name, len(a.plan.files) > 1, gost)
 	proof := &proof{archive: a, hash: sha256.New()}
 	pos := int64(0)
-	for _, file := range a.files.files {
+	for i, file := range a.files.files {
 		for end := file.start + file.size; pos < end; {
 			limit, err := a.await(ctx, min(end, pos+copySize))
 			if err != nil {
@@ -188,7 +180,7 @@ func (a *draftArchive) follow(ctx context.Context, gost bool, buffers chan []byt
 			pos += n
 			progress.add(n)
 		}
-		sums.endFile(strings.TrimSuffix(file.name, partialSuffix))
+		sums.endFile(a.plan.files[i].Name)
 	}
 	a.result = sums.result()
 	return nil

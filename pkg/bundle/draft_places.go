@@ -139,14 +139,6 @@ func (d *Draft) forget(digest oci.Digest) error {
 	return nil
 }
 
-// unlearn makes the spots of such a blob open again, before sums follow.
-func (d *Draft) unlearn(digest oci.Digest) {
-	for _, s := range d.spots[digest] {
-		delete(s.archive.said.received, digest)
-		s.archive.leave(s.entry)
-	}
-}
-
 // draftPlace is where one blob is received.
 type draftPlace struct {
 	draft  *Draft

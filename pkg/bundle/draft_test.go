@@ -420,6 +420,52 @@ func TestDraftOfChangedContents(t *testing.T) {
 	sameDirectories(t, want, dir)
 }
 
+// S6.9.4: what is damaged in one archive is not copied into another that needs it,
+// but received again, for both.
+func TestDraftSpreadsNoRot(t *testing.T) {
+	build := func(more bool) (*contract.Contents, *memory) {
+		b := newBuilder()
+		b.archive("changes")
+		b.archive("stays")
+		b.tag("changes", "r", "v1", b.image("one"))
+		b.tag("stays", "s", "v1", b.image("three"))
+		if more {
+			b.tag("changes", "r", "v2", b.image("three", "two"))
+		}
+		return b.done(t), b.store
+	}
+	before, content := build(false)
+	after, all := build(true)
+	want, dir := t.TempDir(), t.TempDir()
+	if _, err := Write(t.Context(), want, after, all, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	shared := oci.DigestOf([]byte("three"))
+	d := openDraft(t, dir, before, nil, Options{})
+	if err := fillDraft(t.Context(), d, before, content, rand.New(rand.NewPCG(1, 2))); err != nil {
+		t.Fatal(err)
+	}
+	at := d.spots[shared][0].planned().offset
+	d.Close()
+	path := filepath.Join(dir, partialName("stays.tar"))
+	data := readFile(t, path)
+	data[at] ^= 1
+	writeFile(t, path, data)
+
+	d = openDraft(t, dir, after, nil, Options{})
+	if _, err := d.Stat(shared); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("Stat of what is damaged gives %v", err)
+	}
+	if err := fillDraft(t.Context(), d, after, all, rand.New(rand.NewPCG(3, 4))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	sameDirectories(t, want, dir)
+}
+
 // A pack over what a Draft left removes it, and a Draft over archives that a pack
 // has finished takes them as they are.
 func TestDraftAndWriteShareADirectory(t *testing.T) {
