@@ -90,10 +90,11 @@ func TestNothingOptionalIsSkippedSilently(t *testing.T) {
 			t.Run(tc.item+"/"+absence.name, func(t *testing.T) {
 				f := absence.fault
 				f.Kind, f.Repository, f.Reference, f.Times = tc.kind, tc.repository, tc.reference, registrytest.Always
-				if digest, ok := tags[tc.repository+":"+tc.reference]; ok && f.CutAfter > 0 && tc.stage[0] == "ferry-fetch" {
-					f.Reference = string(digest) // the tag itself is asked for by HEAD, without a body
-				}
 				src.Inject(f)
+				if digest, ok := tags[tc.repository+":"+tc.reference]; ok && f.CutAfter > 0 {
+					f.Reference = string(digest) // HEAD, which may ask for the tag, has no body to cut
+					src.Inject(f)
+				}
 				defer src.Heal()
 				report := filepath.Join(t.TempDir(), "report.json")
 				args := append(tc.stage[1:len(tc.stage):len(tc.stage)], "--report", report)

@@ -146,7 +146,12 @@ func (r *receiver) manifest(ctx context.Context, repo oci.Repository, digest oci
 	if err != nil {
 		return oci.Descriptor{}, nil, err
 	}
-	return desc, body, store.Put(ctx, r.store, desc, bytes.NewReader(body))
+	return desc, body, r.keep(ctx, desc, body)
+}
+
+// keep puts a manifest into the store.
+func (r *receiver) keep(ctx context.Context, desc oci.Descriptor, body []byte) error {
+	return store.Put(ctx, r.store, desc, bytes.NewReader(body))
 }
 
 // parse is manifest, read. The media type is the one that the manifest says

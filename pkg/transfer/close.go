@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
@@ -45,6 +46,7 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 		attached:  sel.Attached,
 		tags:      newKnownTags(sel.Images),
 		locked:    map[string]oci.Digest{},
+		tagged:    map[oci.Repository]int{},
 		manifests: contract.Graph{},
 		blobs:     map[oci.Digest]contract.Blob{},
 		words:     map[string]string{},
@@ -52,6 +54,8 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 	for _, im := range sel.Images {
 		if im.Digest != "" {
 			k.locked[im.Source] = im.Digest
+		} else if ref, err := oci.ParseReference(im.Source); err == nil {
+			k.tagged[ref.Repository]++
 		}
 	}
 	for i := range sel.Images {
@@ -88,7 +92,10 @@ type closing struct {
 	crew     *crew
 	attached []contract.Link
 	tags     *knownTags
-	locked   map[string]oci.Digest // what references stand for, as the Selection says
+	locked   map[string]oci.Digest  // what references stand for, as the Selection says
+	tagged   map[oci.Repository]int // how many of a repository's tags are selected, and not locked
+	// news is set while what tags stand for is not in the store.
+	news atomic.Bool
 
 	resolved memo[string, oci.Digest]
 	loaded   memo[loadKey, *oci.Manifest]
@@ -194,17 +201,7 @@ func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci
 		m, err := k.load(ctx, ref.Repository, digest)
 		return digest, m, outdated(ref, digest, err)
 	}
-	digest, err := k.resolved.get(name, func() (oci.Digest, error) {
-		var desc oci.Descriptor
-		err := k.crew.slot(func() error {
-			return k.retry.do(ctx, k.log, name, func() (bool, error) {
-				var err error
-				desc, err = k.source.Resolve(ctx, ref)
-				return false, err
-			})
-		})
-		return desc.Digest, err
-	})
+	digest, err := k.resolved.get(name, func() (oci.Digest, error) { return k.resolve(ctx, ref) })
 	if err != nil {
 		return "", nil, err
 	}
@@ -214,6 +211,44 @@ func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci
 		err = fault.Part(name, err) // the tag is there, so the image is not absent
 	}
 	return digest, m, err
+}
+
+// resolve asks what a tag stands for, at the price of one request where it can. What
+// the store has is not sent again, nor what another tag of the repository, such as
+// a channel, may have led to: there HEAD asks first. But where what the last tag
+// stood for was not in the store, what this one does mostly is not either, and GET
+// asks and fetches in one.
+func (k *closing) resolve(ctx context.Context, ref oci.Reference) (oci.Digest, error) {
+	var desc oci.Descriptor
+	var body []byte
+	ask := func() (_ bool, err error) {
+		if k.news.Load() && k.tagged[ref.Repository] <= 1 {
+			desc, body, err = k.source.Manifest(ctx, ref)
+		} else {
+			desc, err = k.source.Resolve(ctx, ref)
+		}
+		return false, err
+	}
+	if err := k.crew.slot(func() error { return k.retry.do(ctx, k.log, ref.String(), ask) }); err != nil {
+		return "", err
+	}
+	_, err := k.store.Stat(desc.Digest)
+	lacking := fault.KindOf(err) == fault.NotFound
+	if err != nil && !lacking {
+		return "", err
+	}
+	k.news.Store(lacking)
+	if body == nil || !lacking {
+		return desc.Digest, nil
+	}
+	_, err = k.parsed.get(desc.Digest, func() (parsedManifest, error) {
+		m, err := oci.ParseManifest(desc.MediaType, body)
+		if err != nil {
+			return parsedManifest{}, fault.New(fault.Protocol, ref.String(), err)
+		}
+		return parsedManifest{desc, k.slim(m)}, k.keep(ctx, desc, body)
+	})
+	return desc.Digest, err
 }
 
 // outdated turns the absence of a locked image into an error that nothing
@@ -241,7 +276,6 @@ func (k *closing) load(ctx context.Context, repo oci.Repository, digest oci.Dige
 				return p, err
 			}
 			p.Manifest = k.slim(m)
-			p.desc.MediaType = p.Manifest.MediaType
 			return p, nil
 		})
 		if err != nil {

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -195,7 +196,8 @@ func TestCloseLocked(t *testing.T) {
 	}
 }
 
-// S5.3.8: a manifest that several repositories have is downloaded once.
+// S5.3.8: a manifest that several repositories have is asked for once a tag, kept
+// once, and read in the first of them.
 func TestCloseLoadsSharedManifestsOnce(t *testing.T) {
 	b := newBench(t)
 	sel := contract.SelectionSpec{Vendor: "test", Archives: []contract.Archive{{Name: "x"}}}
@@ -209,11 +211,53 @@ func TestCloseLoadsSharedManifestsOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := b.src.Count(registrytest.KindManifest, http.MethodGet); n != 1 {
-		t.Errorf("it was downloaded %d times", n)
+	if n := b.src.Count(registrytest.KindManifest, ""); n > len(sel.Images)+1 {
+		t.Errorf("%d requests for manifests, want one a tag, and one more for the content at most", n)
 	}
 	if len(c.Images) != 4 || c.Manifests[0].Repository != b.src.Host+"/a" {
 		t.Errorf("%d images, the manifest is read in %s", len(c.Images), c.Manifests[0].Repository)
+	}
+}
+
+// S5.3.8: a tag costs one request where what it stands for is not in the store, and
+// no content where it is. The first few are asked before that is known.
+func TestCloseAsksOnceATag(t *testing.T) {
+	const images, parallel = 40, 4 // as bench.close has it
+	b := newBench(t)
+	sel := contract.SelectionSpec{Vendor: "test", Archives: []contract.Archive{{Name: "x"}}}
+	add := func(path string) {
+		b.src.PutImage(path, "v1", []byte(path))
+		sel.Images = append(sel.Images, contract.SelectedImage{Source: b.ref(path, "v1"), Archive: "x", Path: path, Tag: "v1", Reason: "r"})
+	}
+	for i := range images {
+		add(fmt.Sprintf("app-%02d", i))
+	}
+	st := b.open()
+	defer st.Close()
+	for _, tt := range []struct {
+		name             string
+		atMost, contents int
+	}{
+		{"nothing is there", images + parallel, images},
+		{"all is there", images, 0},
+	} {
+		b.src.Reset()
+		if _, err := b.close(st, sel); err != nil {
+			t.Fatal(err)
+		}
+		all, contents := b.src.Count(registrytest.KindManifest, ""), b.src.Count(registrytest.KindManifest, http.MethodGet)
+		if all > tt.atMost || contents != tt.contents {
+			t.Errorf("%s: %d requests for manifests, %d of them with content; want at most %d, and %d", tt.name, all, contents, tt.atMost, tt.contents)
+		}
+	}
+	// One that is new makes the next few guess wrong, not all.
+	add("app-99")
+	b.src.Reset()
+	if _, err := b.close(st, sel); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.src.Count(registrytest.KindManifest, http.MethodGet); n == 0 || n > 2*parallel {
+		t.Errorf("with one new image %d manifests were downloaded", n)
 	}
 }
 
