@@ -14,17 +14,23 @@ import (
 )
 
 // assertOnce checks that nothing was asked for twice: no manifest and no blob by
-// whatever name, and no tag or digest for what it stands for.
+// whatever name, and no tag or digest for what it stands for. Only a version may
+// bring a manifest that another repository has brought (S5.3.8).
 func assertOnce(t *testing.T, src *registrytest.Registry) {
 	t.Helper()
 	tags := src.Tags()
-	times := map[string]int{}
+	times, brought := map[string]int{}, map[string]bool{}
 	for _, r := range src.Requests() {
 		what := r.Reference // content is the same in every repository
 		if r.Kind == registrytest.KindManifest && !strings.HasPrefix(what, "sha256:") {
 			if what = string(tags[r.Repository+":"+r.Reference]); what == "" || r.Method == "HEAD" {
 				what = r.Repository + ":" + r.Reference
+			} else {
+				brought[what] = true
+				what = r.Repository + "@" + what
 			}
+		} else if r.Kind == registrytest.KindManifest && brought[what] {
+			t.Errorf("%s: asked for by digest after a tag has brought it", what)
 		}
 		switch r.Kind {
 		case registrytest.KindTags:

@@ -21,7 +21,7 @@ func (k *closing) followAttached(ctx context.Context, w wanted, ref oci.Referenc
 		return nil
 	}
 	w.Links = k.attached
-	if err := k.start(ctx, w, linkOrigin{image: w, ref: ref, digest: digest, attaches: true}, nil); err != nil {
+	if err := k.startLinks(ctx, w, linkOrigin{image: w, ref: ref, digest: digest, attaches: true}, nil); err != nil {
 		return err
 	}
 	for _, child := range m.Manifests {
@@ -112,7 +112,7 @@ func (k *closing) referrersTag(ctx context.Context, ref oci.Reference) (*oci.Man
 	if lacks, err := k.sourceLacks(ctx, ref); lacks || err != nil {
 		return nil, err
 	}
-	_, m, err := k.find(ctx, ref)
+	_, m, err := k.find(ctx, ref, false)
 	switch {
 	case fault.KindOf(err) == fault.NotFound:
 		return nil, nil

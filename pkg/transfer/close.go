@@ -46,7 +46,7 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 		attached:  sel.Attached,
 		tags:      newKnownTags(sel.Images),
 		locked:    map[string]oci.Digest{},
-		tagged:    map[oci.Repository]int{},
+		familiar:  map[oci.Repository]bool{},
 		manifests: contract.Graph{},
 		blobs:     map[oci.Digest]contract.Blob{},
 		words:     map[string]string{},
@@ -54,13 +54,23 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 	for _, im := range sel.Images {
 		if im.Digest != "" {
 			k.locked[im.Source] = im.Digest
-		} else if ref, err := oci.ParseReference(im.Source); err == nil {
-			k.tagged[ref.Repository]++
+			if ref, err := oci.ParseReference(im.Source); err == nil {
+				k.familiar[ref.Repository] = true
+			}
 		}
 	}
+	var aliases []*contract.SelectedImage
 	for i := range sel.Images {
 		im := &sel.Images[i]
-		crew.goUnlimited(im.Source, func(ctx context.Context) error { return k.want(ctx, wanted{SelectedImage: *im}) })
+		if im.Phase >= contract.PhaseChannel {
+			aliases = append(aliases, im)
+			continue
+		}
+		k.start(im)
+	}
+	crew.pause() // what aliases stand for is known then
+	for _, im := range aliases {
+		k.start(im)
 	}
 	if err := crew.wait(ctx); err != nil {
 		return contract.Contents{}, err
@@ -69,6 +79,11 @@ func (c *Closer) Close(ctx context.Context, sel *contract.SelectionSpec) (contra
 		return contract.Contents{}, err
 	}
 	return k.contents(sel)
+}
+
+// start starts the search for a selected image.
+func (k *closing) start(im *contract.SelectedImage) {
+	k.crew.goUnlimited(im.Source, func(ctx context.Context) error { return k.want(ctx, wanted{SelectedImage: *im}) })
 }
 
 // wanted is an image to be had: selected, or found by a link at some depth.
@@ -92,10 +107,16 @@ type closing struct {
 	crew     *crew
 	attached []contract.Link
 	tags     *knownTags
-	locked   map[string]oci.Digest  // what references stand for, as the Selection says
-	tagged   map[oci.Repository]int // how many of a repository's tags are selected, and not locked
-	// news is set while what tags stand for is not in the store.
-	news atomic.Bool
+	locked   map[string]oci.Digest // what references stand for, as the Selection says
+	// familiar are the repositories of which something was read before: what their
+	// tags lead to may be there.
+	familiar map[oci.Repository]bool
+
+	// opening is the first question for a tag, which others wait for. news is set
+	// while what tags stand for is not in the store: then GET, which brings the
+	// manifest, spares a request; else HEAD spares the content.
+	opening sync.Once
+	news    atomic.Bool
 
 	resolved memo[string, oci.Digest]
 	loaded   memo[loadKey, *oci.Manifest]
@@ -142,7 +163,7 @@ func (k *closing) have(ctx context.Context, w wanted, ref oci.Reference) error {
 			return k.absent(w, fault.Newf(fault.NotFound, w.Source, "the tag list does not have it"))
 		}
 	}
-	digest, manifest, err := k.find(ctx, ref)
+	digest, manifest, err := k.find(ctx, ref, w.Phase >= contract.PhaseChannel)
 	if fault.KindOf(err) == fault.NotFound {
 		return k.absent(w, err)
 	}
@@ -190,8 +211,8 @@ func (k *closing) absent(w wanted, err error) error {
 // find resolves ref once, however many ask for it, and loads its manifest: a
 // tag that moves during the run is what it was at first (N21). One that the
 // Selection has locked is not asked for at all: what it stood for was read, and
-// something was decided by that.
-func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci.Manifest, error) {
+// something was decided by that. An alias mostly stands for what another tag does.
+func (k *closing) find(ctx context.Context, ref oci.Reference, alias bool) (oci.Digest, *oci.Manifest, error) {
 	if ref.Digest != "" {
 		m, err := k.load(ctx, ref.Repository, ref.Digest)
 		return ref.Digest, m, err
@@ -201,7 +222,7 @@ func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci
 		m, err := k.load(ctx, ref.Repository, digest)
 		return digest, m, outdated(ref, digest, err)
 	}
-	digest, err := k.resolved.get(name, func() (oci.Digest, error) { return k.resolve(ctx, ref) })
+	digest, err := k.resolved.get(name, func() (oci.Digest, error) { return k.resolve(ctx, ref, alias) })
 	if err != nil {
 		return "", nil, err
 	}
@@ -213,33 +234,23 @@ func (k *closing) find(ctx context.Context, ref oci.Reference) (oci.Digest, *oci
 	return digest, m, err
 }
 
-// resolve asks what a tag stands for, at the price of one request where it can. What
-// the store has is not sent again, nor what another tag of the repository, such as
-// a channel, may have led to: there HEAD asks first. But where what the last tag
-// stood for was not in the store, what this one does mostly is not either, and GET
-// asks and fetches in one.
-func (k *closing) resolve(ctx context.Context, ref oci.Reference) (oci.Digest, error) {
+// resolve asks what a tag stands for. A manifest that comes with the answer is kept.
+func (k *closing) resolve(ctx context.Context, ref oci.Reference, alias bool) (oci.Digest, error) {
 	var desc oci.Descriptor
 	var body []byte
-	ask := func() (_ bool, err error) {
-		if k.news.Load() && k.tagged[ref.Repository] <= 1 {
-			desc, body, err = k.source.Manifest(ctx, ref)
-		} else {
-			desc, err = k.source.Resolve(ctx, ref)
+	err := k.crew.slot(func() (err error) {
+		first := false
+		k.opening.Do(func() {
+			first = true
+			desc, body, err = k.ask(ctx, ref, false)
+		})
+		if !first {
+			desc, body, err = k.ask(ctx, ref, k.news.Load() && !alias && !k.familiar[ref.Repository])
 		}
-		return false, err
-	}
-	if err := k.crew.slot(func() error { return k.retry.do(ctx, k.log, ref.String(), ask) }); err != nil {
-		return "", err
-	}
-	_, err := k.store.Stat(desc.Digest)
-	lacking := fault.KindOf(err) == fault.NotFound
-	if err != nil && !lacking {
-		return "", err
-	}
-	k.news.Store(lacking)
-	if body == nil || !lacking {
-		return desc.Digest, nil
+		return err
+	})
+	if err != nil || body == nil {
+		return desc.Digest, err
 	}
 	_, err = k.parsed.get(desc.Digest, func() (parsedManifest, error) {
 		m, err := oci.ParseManifest(desc.MediaType, body)
@@ -249,6 +260,32 @@ func (k *closing) resolve(ctx context.Context, ref oci.Reference) (oci.Digest, e
 		return parsedManifest{desc, k.slim(m)}, k.keep(ctx, desc, body)
 	})
 	return desc.Digest, err
+}
+
+// ask asks what a tag stands for, by HEAD, or by GET, which brings the manifest too.
+// body is nil for one that the store has.
+func (k *closing) ask(ctx context.Context, ref oci.Reference, whole bool) (desc oci.Descriptor, body []byte, err error) {
+	err = k.retry.do(ctx, k.log, ref.String(), func() (_ bool, err error) {
+		if whole {
+			desc, body, err = k.source.Manifest(ctx, ref)
+		} else {
+			desc, err = k.source.Resolve(ctx, ref)
+		}
+		return false, err
+	})
+	if err != nil {
+		return oci.Descriptor{}, nil, err
+	}
+	switch _, err := k.store.Stat(desc.Digest); {
+	case err == nil:
+		k.news.Store(false)
+		return desc, nil, nil
+	case fault.KindOf(err) == fault.NotFound:
+		k.news.Store(true)
+		return desc, body, nil
+	default:
+		return oci.Descriptor{}, nil, err
+	}
 }
 
 // outdated turns the absence of a locked image into an error that nothing

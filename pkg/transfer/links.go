@@ -89,7 +89,7 @@ type filesKey struct {
 // follow starts everything that w's links lead to. Files are read in the image,
 // or in each image of an index.
 func (k *closing) follow(ctx context.Context, w wanted, ref oci.Reference, digest oci.Digest, m *oci.Manifest) error {
-	if err := k.start(ctx, w, linkOrigin{image: w, ref: ref, digest: digest, attaches: w.attached}, nil); err != nil {
+	if err := k.startLinks(ctx, w, linkOrigin{image: w, ref: ref, digest: digest, attaches: w.attached}, nil); err != nil {
 		return err
 	}
 	if err := k.followAttached(ctx, w, ref, digest, m); err != nil {
@@ -104,7 +104,7 @@ func (k *closing) follow(ctx context.Context, w wanted, ref oci.Reference, diges
 		if err != nil {
 			return err
 		}
-		return k.start(ctx, w, linkOrigin{image: w, ref: ref, digest: digest}, files)
+		return k.startLinks(ctx, w, linkOrigin{image: w, ref: ref, digest: digest}, files)
 	})
 }
 
@@ -135,9 +135,9 @@ func hasFiles(m *oci.Manifest) bool {
 	return slices.ContainsFunc(m.Layers, func(d oci.Descriptor) bool { return strings.Contains(d.MediaType, "tar") })
 }
 
-// start starts the targets of those links that need a file, or, when files is
+// startLinks starts the targets of those links that need a file, or, when files is
 // nil, of those that need none.
-func (k *closing) start(ctx context.Context, w wanted, from linkOrigin, files map[string][]byte) error {
+func (k *closing) startLinks(ctx context.Context, w wanted, from linkOrigin, files map[string][]byte) error {
 	for _, link := range w.Links {
 		if (link.File == "") != (files == nil) || len(files[link.Unless]) > 0 {
 			continue

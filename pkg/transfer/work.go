@@ -221,6 +221,9 @@ func (c *crew) record(item string, err error) {
 	}
 }
 
+// pause returns when all items have ended; others may be started then.
+func (c *crew) pause() { c.items.Wait() }
+
 // wait returns when all items have ended, with all failures joined, or the
 // cause why parent was cancelled.
 func (c *crew) wait(parent context.Context) error {
