@@ -67,7 +67,7 @@ func (r *blobReader) Read(p []byte) (int, error) {
 	n, err := r.body.Read(p)
 	if n > 0 {
 		r.op.moved()
-		r.host.limiter.moved(n)
+		r.host.limits.of(r.op.size).moved(n)
 	}
 	over := int(max(0, r.op.at+int64(n)-r.op.size))
 	n -= over

@@ -7,14 +7,24 @@ import (
 	"time"
 )
 
-// MaxConcurrency is the most operations at a time that a Client has under way
-// at one registry where Options.Concurrency leaves it the choice.
+// MaxConcurrency is the most operations of a kind, with large blobs or without,
+// that a Client has under way at one registry where Options.Concurrency leaves it
+// the choice.
 const MaxConcurrency = 64
 
 const (
 	// firstConcurrency is what an own choice begins with: enough to keep two
 	// processors busy with a registry next door, where more gain nothing.
 	firstConcurrency = 8
+	// farConcurrency is what it goes on with where the first farAnswers each took
+	// far or longer: most of an operation is waiting there.
+	farConcurrency = 32
+	farAnswers     = 3
+	far            = 20 * time.Millisecond
+	// bulky is from how many bytes on a blob takes its time because of them. Such
+	// ones are counted apart: more of them at a time would bring no more through a
+	// line that is full, but each would take longer, and be lost whole by a drop.
+	bulky = 4 << 20
 	// shortWindow and longWindow bound the time that is looked at in one: long
 	// enough for as many answers as there are operations, if they come at all.
 	shortWindow, longWindow = 100 * time.Millisecond, time.Second
@@ -32,8 +42,36 @@ const (
 	waryPatience = 4
 )
 
-// limiter says how many operations may be under way at one registry. With a
-// fixed limit that is all. Without one it tries twice as many while operations
+// limits are the limiters of one registry: of operations that take their time
+// because of their bytes, and of all others. A fixed limit is one for both.
+type limits struct {
+	brief, bulky *limiter
+}
+
+func newLimits(fixed int) limits {
+	l := limits{brief: newLimiter(fixed)}
+	if l.bulky = l.brief; fixed == 0 {
+		l.bulky = newLimiter(0)
+	}
+	return l
+}
+
+// of returns the limiter of an operation that moves so many bytes.
+func (l limits) of(size int64) *limiter {
+	if size >= bulky {
+		return l.bulky
+	}
+	return l.brief
+}
+
+// tooMany notes that the registry complained of too many requests.
+func (l limits) tooMany() {
+	l.brief.tooMany()
+	l.bulky.tooMany()
+}
+
+// limiter says how many operations may be under way at a time. With a fixed
+// limit that is all. Without one it tries twice as many while operations
 // wait for their turn, and stays with them when that brings more through: behind
 // latency it does, up to MaxConcurrency, next door it does not. Half as many are
 // left when the registry answers that they are too many, and then one more at
@@ -54,6 +92,9 @@ type limiter struct {
 	patience int       // what rest is set to after a trial that failed
 	wary     bool      // the registry complained
 	calm     time.Time // complaints until then are one with the last
+
+	answers int           // noted, up to farAnswers
+	nearest time.Duration // the shortest time that one of them took
 }
 
 // window is what was seen since it began.
@@ -131,6 +172,27 @@ func (l *limiter) moved(n int) {
 	l.now.bytes += int64(n)
 	l.look()
 	l.admit()
+}
+
+// answered notes how long the answer to a request that says little took. The
+// first few tell how far away the registry is.
+func (l *limiter) answered(after time.Duration) {
+	if l.fixed {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.answers == farAnswers {
+		return
+	}
+	if l.answers++; l.answers == 1 || after < l.nearest {
+		l.nearest = after
+	}
+	if l.answers == farAnswers && l.nearest >= far && !l.wary && l.limit < farConcurrency {
+		l.limit, l.trial = farConcurrency, nil
+		l.now = window{began: time.Now()}
+		l.admit()
+	}
 }
 
 // tooMany notes that the registry complained of too many requests. Those that

@@ -3,10 +3,16 @@ package wire
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ferry/pkg/oci"
+	"ferry/pkg/registry/registrytest"
 )
 
 // path is a simulated way to a registry: every operation waits for latency, then
@@ -183,4 +189,89 @@ func TestLimiterTurns(t *testing.T) {
 			t.Errorf("%d run and %d wait, when all is done", l.running, len(l.waiting))
 		}
 	})
+}
+
+// TestLimiterBeginsByDistance: where the first answers all take long, more
+// operations are begun with; one that is quick tells that the registry is near.
+func TestLimiterBeginsByDistance(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		limiter *limiter
+		before  func(*limiter)
+		answers []time.Duration
+		want    int
+	}{
+		{"far", newLimiter(0), nil, []time.Duration{200 * time.Millisecond, far, 60 * time.Millisecond}, farConcurrency},
+		{"near, and slow to begin", newLimiter(0), nil, []time.Duration{time.Second, time.Millisecond, time.Second}, firstConcurrency},
+		{"too early to tell", newLimiter(0), nil, []time.Duration{time.Second, time.Second}, firstConcurrency},
+		{"busy later", newLimiter(0), nil, []time.Duration{time.Millisecond, time.Second, time.Second, time.Second, time.Second}, firstConcurrency},
+		{"far, and not to be bothered", newLimiter(0), (*limiter).tooMany, []time.Duration{time.Second, time.Second, time.Second}, firstConcurrency / 2},
+		{"far, and a number is given", newLimiter(5), nil, []time.Duration{time.Second, time.Second, time.Second}, 5},
+	} {
+		if tt.before != nil {
+			tt.before(tt.limiter)
+		}
+		for _, d := range tt.answers {
+			tt.limiter.answered(d)
+		}
+		if tt.limiter.limit != tt.want {
+			t.Errorf("%s: the limit is %d, want %d", tt.name, tt.limiter.limit, tt.want)
+		}
+	}
+}
+
+// TestLimitsCountBulkApart: large blobs do not take the turns of small ones, nor the
+// other way round; a number that was asked for is one for both, and complaints
+// are about both.
+func TestLimitsCountBulkApart(t *testing.T) {
+	t.Parallel()
+	own, given := newLimits(0), newLimits(6)
+	if own.of(bulky-1) == own.of(bulky) {
+		t.Error("large and small ones share their turns")
+	}
+	own.tooMany()
+	if own.brief.limit != firstConcurrency/2 || own.bulky.limit != firstConcurrency/2 {
+		t.Errorf("after a complaint %d and %d are left", own.brief.limit, own.bulky.limit)
+	}
+	if given.of(0) != given.of(bulky) || given.brief.limit != 6 {
+		t.Errorf("a given number is not one for all: %+v", given)
+	}
+}
+
+// TestFarRegistryIsAskedMore: the distance is seen at the requests themselves, not
+// at the bodies of blobs.
+func TestFarRegistryIsAskedMore(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.New()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(far + 5*time.Millisecond)
+		reg.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	c, err := New(Options{PlainHTTP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	host := strings.TrimPrefix(srv.URL, "http://")
+	reg.PutImage("a", "v1", []byte("layer"))
+	at := oci.Reference{Repository: oci.Repository{Host: host, Path: "a"}, Tag: "v1"}
+	limit := func() int {
+		l := c.host(host).limits.brief
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.limit
+	}
+	for i := range farAnswers {
+		if limit() != firstConcurrency {
+			t.Fatalf("after %d answers the limit is %d", i, limit())
+		}
+		if _, err := c.Resolve(t.Context(), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if limit() != farConcurrency {
+		t.Errorf("the limit is %d, want %d", limit(), farConcurrency)
+	}
 }

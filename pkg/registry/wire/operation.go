@@ -39,7 +39,7 @@ type operation struct {
 	ref       oci.Reference
 	repo      oci.Repository
 	subject   string
-	size      int64  // verbBlob: of the whole blob
+	size      int64  // verbBlob and verbPutBlob: of the whole blob
 	at        int64  // verbBlob: how many bytes of it are there
 	begun     bool   // verbBlob: its body is being read
 	from      string // verbMount: path of the other repository

@@ -45,11 +45,11 @@ func (o origin) same(other origin) bool { return o.normal() == other.normal() }
 // transiently, logs in, keeps credentials and uploads at the registry's own
 // origin (N3 to N5), bounds what is read (N9), and gives up on silence (N16).
 type transport struct {
-	opts    Options
-	base    http.RoundTripper
-	self    origin
-	auth    *authorizer
-	limiter *limiter
+	opts   Options
+	base   http.RoundTripper
+	self   origin
+	auth   *authorizer
+	limits limits
 
 	nearness sync.Map // by host, what near has found out
 
@@ -346,7 +346,7 @@ const visiblePause = 4 * time.Second
 // retry waits for the next try of req, or ends the operation.
 func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, retryAfter string) (*http.Response, bool, error) {
 	if fault.KindOf(cause) == fault.RateLimited {
-		t.limiter.tooMany()
+		t.limits.tooMany()
 	}
 	asked := parseRetryAfter(retryAfter, time.Now())
 	t.pauseUntil(time.Now().Add(min(asked, maxRetryAfter)))

@@ -67,9 +67,10 @@ func (c *Client) PutBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 
 func (c *Client) putBlob(ctx context.Context, repo oci.Repository, desc oci.Descriptor, body io.ReadSeeker) error {
 	op := newOperation(verbPutBlob, repo.WithDigest(desc.Digest))
+	op.size = desc.Size
 	src := &source{body: body, size: desc.Size, subject: op.subject}
 	err := c.do(ctx, op, func(ctx context.Context, h *host) error {
-		src.moved = h.limiter.moved
+		src.moved = h.limits.of(op.size).moved
 		err := h.putWhole(ctx, op, desc, src)
 		if err == nil || !op.tooLarge() {
 			return err

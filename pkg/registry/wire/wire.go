@@ -116,7 +116,7 @@ type host struct {
 	reg       *reg.Reg
 	transport *transport
 	client    *http.Client // over transport
-	limiter   *limiter
+	limits    limits
 	silent    sync.Map // paths of repositories without the referrers API
 }
 
@@ -169,14 +169,14 @@ func (c *Client) host(name string) *host {
 	}
 	conf.ReqConcurrent = -1 // no throttle: the limiter counts operations
 	auth := newAuthorizer(self, c.credential(conf.Name, name), c.opts.TokenServers)
-	limiter := newLimiter(c.opts.Concurrency)
-	t := &transport{opts: c.opts, base: c.base, self: self, auth: auth, limiter: limiter}
+	limits := newLimits(c.opts.Concurrency)
+	t := &transport{opts: c.opts, base: c.base, self: self, auth: auth, limits: limits}
 	auth.send = t.sendToken
 	client := &http.Client{Transport: t}
 	h := &host{
 		transport: t,
 		client:    client,
-		limiter:   limiter,
+		limits:    limits,
 		reg: reg.New(
 			reg.WithConfigHosts([]*config.Host{conf}),
 			reg.WithHTTPClient(client),
@@ -212,7 +212,7 @@ func (c *Client) credential(normal, name string) credential {
 // host comes, with every request marked as op's.
 func (c *Client) do(ctx context.Context, op *operation, call func(context.Context, *host) error) error {
 	h := c.host(op.repo.Host)
-	if err := h.limiter.acquire(ctx); err != nil {
+	if err := h.limits.of(op.size).acquire(ctx); err != nil {
 		return op.fault(ctx, err)
 	}
 	err := call(op.begin(ctx, c.opts), h)
@@ -229,7 +229,7 @@ func (c *Client) do(ctx context.Context, op *operation, call func(context.Contex
 // end ends an operation and its turn.
 func (h *host) end(op *operation) {
 	op.cancel(nil)
-	h.limiter.release()
+	h.limits.of(op.size).release()
 }
 
 func refOf(r oci.Reference) ref.Ref {
