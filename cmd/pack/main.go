@@ -10,9 +10,11 @@ import (
 	"reflect"
 
 	"ferry/cmd/internal/content"
+	"ferry/cmd/internal/signing"
 	"ferry/pkg/bundle"
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/signature"
 	"ferry/pkg/stage"
 	"ferry/pkg/summary"
 )
@@ -23,6 +25,7 @@ type flags struct {
 	ChunkSize bundle.ChunkSize `placeholder:"SIZE" help:"Cut archives into files of at most SIZE: 4GiB, 4.7GB, 650MiB, or a plain number of gigabytes (10^9 bytes), as in d8. 0 does not cut."`
 	Gost      bool             `name:"gost-digest" help:"Write a file NAME.gostsum beside each file NAME: its hash by GOST R 34.11-2012, 256 bits, as 64 hex digits."`
 	Force     bool             `help:"Replace the archives or layouts of another bundle that are in the directory."`
+	SignKey   string           `placeholder:"FILE" help:"Sign bundle.json with the Ed25519 key in FILE, which ssh-keygen or openssl has made."`
 	Parallel  int              `default:"2" placeholder:"N" help:"Write at most ${default} archives, or blobs of layouts, at a time."`
 }
 
@@ -32,6 +35,12 @@ Reads an Inventory and writes its images into DIR: one archive for the platform,
 The document bundle.json is written last, into DIR and to stdout: a directory without it is not finished, and the same command finishes it. It travels with the archives.
 
     ferry-pack -i inventory.json /media/disk --chunk-size 4GiB
+
+With --sign-key bundle.json.sig is written behind it, and travels too: a signature over the bytes of bundle.json, which names all content by digest. ferry-unpack --require-signature asks for it, and ssh-keygen checks it without ferry. The same command with --sign-key signs a directory that is finished already; without it bundle.json is written anew and has no signature, unless --keep finds it up to date.
+
+    ssh-keygen -t ed25519 -f release
+    ferry-pack -i inventory.json /media/disk --sign-key release -o bundle.json
+    ssh-keygen -Y verify -f allowed_signers -I release -n ferry -s /media/disk/bundle.json.sig < /media/disk/bundle.json
 
 Archives that ferry-fetch --bundle has filled in DIR are not written again: what is left is bundle.json.
 
@@ -46,6 +55,7 @@ func main() {
 		Name:        "pack",
 		Summary:     "Write the images of an Inventory into archives",
 		Description: description,
+		Environment: []stage.Variable{signing.Environment()},
 		Reads:       []contract.Kind{contract.KindInventory},
 		Writes:      []contract.Kind{contract.KindBundle, contract.KindInventory},
 		Flags:       f,
@@ -62,6 +72,28 @@ func (f *flags) Validate() error {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	key, err := signing.Key(s, f.SignKey)
+	if err != nil {
+		return err
+	}
+	p := &packing{flags: f, key: key}
+	if err := p.run(ctx, s); err != nil {
+		return err
+	}
+	// What was made is signed already, before anybody else could touch it.
+	return p.sign(s, p.kept)
+}
+
+// packing is a run.
+type packing struct {
+	*flags
+	key *signature.PrivateKey // nil where nothing is signed
+	// kept is the text of a finished directory's document that a kept document
+	// was found to be of.
+	kept []byte
+}
+
+func (f *packing) run(ctx context.Context, s *stage.Session) error {
 	inventory, _, err := stage.DecodeInput[contract.InventorySpec](ctx, s)
 	if err != nil {
 		return err
@@ -83,10 +115,15 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 		},
 		Valid: func(_ context.Context, doc *contract.Bundle) error {
 			// bundle.json is the mark of a finished directory.
-			if written, err := f.finished(&inventory.Spec.Contents); err != nil || !reflect.DeepEqual(written, doc) {
+			written, text, err := f.finished(&inventory.Spec.Contents)
+			if err != nil || !reflect.DeepEqual(written, doc) {
 				return errors.New("the directory does not hold it, or is not finished")
 			}
-			return content.CheckFiles(f.Dir, doc.Spec.Archives)
+			if err := content.CheckFiles(f.Dir, doc.Spec.Archives); err != nil {
+				return err
+			}
+			f.kept = text
+			return nil
 		},
 		Make: func(ctx context.Context) (contract.BundleSpec, error) {
 			return f.write(ctx, s, &inventory.Spec, inputs)
@@ -94,13 +131,14 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	})
 }
 
-// finished is the Bundle that the directory is, if it has these contents.
-func (f *flags) finished(contents *contract.Contents) (*contract.Bundle, error) {
-	written, _, err := bundle.ReadDocument(f.Dir)
+// finished is the Bundle that the directory is, and its text, if it has these
+// contents.
+func (f *flags) finished(contents *contract.Contents) (*contract.Bundle, []byte, error) {
+	written, text, err := bundle.ReadDocument(f.Dir)
 	if err == nil && !reflect.DeepEqual(written.Spec.Contents, *contents) {
 		err = errors.New("the directory holds other images")
 	}
-	return written, err
+	return written, text, err
 }
 
 // inputs are those of the Inventory itself: that document names a path of this
@@ -123,7 +161,7 @@ func (f *flags) options(s *stage.Session) bundle.Options {
 	}
 }
 
-func (f *flags) write(
+func (f *packing) write(
 	ctx context.Context, s *stage.Session, inventory *contract.InventorySpec, inputs []contract.Input,
 ) (contract.BundleSpec, error) {
 	from, err := content.Open(ctx, inventory)
@@ -163,16 +201,36 @@ func (f *flags) proven(inventory *contract.InventorySpec) ([]contract.ArchiveFil
 	return nil, nil
 }
 
-// finish writes bundle.json.
-func (f *flags) finish(s *stage.Session, spec contract.BundleSpec, inputs []contract.Input) error {
+// finish writes bundle.json, and its signature.
+func (f *packing) finish(s *stage.Session, spec contract.BundleSpec, inputs []contract.Input) error {
 	text, err := contract.Encode(contract.New(s.Generator(), inputs, spec))
 	if err != nil {
 		return err
 	}
-	return bundle.Finish(f.Dir, text)
+	if err := bundle.Finish(f.Dir, text); err != nil {
+		return err
+	}
+	return f.sign(s, text)
 }
 
-func (f *flags) produceLayouts(
+// sign writes the signature of the document with this text, nil for none, which
+// is what the directory holds.
+func (f *packing) sign(s *stage.Session, text []byte) error {
+	if f.key == nil || text == nil {
+		return nil
+	}
+	signed, err := f.key.Sign(text)
+	if err != nil {
+		return err
+	}
+	if err := bundle.WriteSignature(f.Dir, signed); err != nil {
+		return err
+	}
+	s.Log.Info(fmt.Sprintf("%s is signed by %s: %s", bundle.DocumentName, f.key.Fingerprint(), bundle.SignatureName))
+	return nil
+}
+
+func (f *packing) produceLayouts(
 	ctx context.Context, s *stage.Session, inventory *contract.InventorySpec, inputs []contract.Input,
 ) error {
 	dir, err := filepath.Abs(f.Dir)
@@ -183,10 +241,15 @@ func (f *flags) produceLayouts(
 		Inputs: inputs,
 		Tell:   func(*contract.InventorySpec) { s.Summary.State = "the layouts are complete" },
 		Valid: func(_ context.Context, doc *contract.Inventory) error {
-			if _, err := f.finished(&inventory.Contents); err != nil {
+			_, text, err := f.finished(&inventory.Contents)
+			if err != nil {
 				return err
 			}
-			return content.CheckPlace(doc, dir)
+			if err := content.CheckPlace(doc, dir); err != nil {
+				return err
+			}
+			f.kept = text
+			return nil
 		},
 		Make: func(ctx context.Context) (contract.InventorySpec, error) {
 			place := contract.StoreLocation{Type: contract.StoreLayouts, Path: dir}
@@ -195,7 +258,7 @@ func (f *flags) produceLayouts(
 	})
 }
 
-func (f *flags) writeLayouts(
+func (f *packing) writeLayouts(
 	ctx context.Context, s *stage.Session, inventory *contract.InventorySpec, inputs []contract.Input,
 ) error {
 	from, err := content.Open(ctx, inventory)

@@ -9,6 +9,7 @@ import (
 
 	"ferry/cmd/internal/connect"
 	"ferry/cmd/internal/content"
+	"ferry/cmd/internal/signing"
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
 	"ferry/pkg/progress"
@@ -24,6 +25,7 @@ type flags struct {
 	ModulesPathSuffix  string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
 	CheckBlobs         bool   `help:"Ask for every blob and child manifest below tags that are right already too, and send again what the target has lost."`
 	BypassAccessChecks bool   `env:"MIRROR_BYPASS_ACCESS_CHECKS" help:"Go on with a warning when the target refuses the access check before the first write (S7.3)."`
+	SignKey            string `placeholder:"FILE" help:"Sign the Receipt with the Ed25519 key in FILE, which ssh-keygen or openssl has made. Needs -o."`
 	connect.TargetFlags
 }
 
@@ -39,6 +41,10 @@ Before the first write it asks each place that will be written to whether it may
 Running it again is safe, and writes nothing when nothing is missing. With --keep, a Receipt that was made from the same Inventory is passed on, and the target is not asked again.
 
     ferry-unpack /media/disk | ferry-publish registry.closed.example/deckhouse -o receipt.json
+
+With --sign-key the Receipt's file has a signature beside it, over its very bytes: receipt.json.sig. Whoever gets both learns which tags stand at the target, and from whom, without ferry. A Receipt that is written anew without the flag has no signature, and that of the old one is removed.
+
+    ssh-keygen -Y verify -f allowed_signers -I NAME -n ferry -s receipt.json.sig < receipt.json
 `
 
 func main() {
@@ -47,7 +53,7 @@ func main() {
 		Name:        "publish",
 		Summary:     "Write the images of an Inventory to a registry and prove that they are there",
 		Description: description,
-		Environment: connect.TargetEnvironment(),
+		Environment: append(connect.TargetEnvironment(), signing.Environment()),
 		Reads:       []contract.Kind{contract.KindInventory},
 		Writes:      []contract.Kind{contract.KindReceipt},
 		Flags:       f,
@@ -56,6 +62,9 @@ func main() {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	if err := f.signReceipt(s); err != nil {
+		return err
+	}
 	target, err := connect.Repository("target", f.Target)
 	if err != nil {
 		return err
@@ -92,6 +101,17 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 			return f.publish(ctx, s, publisher, &inventory.Spec)
 		},
 	})
+}
+
+func (f *flags) signReceipt(s *stage.Session) error {
+	key, err := signing.Key(s, f.SignKey)
+	if err != nil {
+		return err
+	}
+	if key == nil {
+		return s.SignOutput(nil)
+	}
+	return s.SignOutput(key.Sign)
 }
 
 func (f *flags) publish(ctx context.Context, s *stage.Session, p *transfer.Publisher, inventory *contract.InventorySpec) (contract.ReceiptSpec, error) {

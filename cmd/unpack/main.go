@@ -20,10 +20,11 @@ import (
 )
 
 type flags struct {
-	Paths   []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks; several of them, of any directories, are taken together. Or one directory of OCI image layouts."`
-	Modules bool     `help:"Refuse anything but a directory of modules, as mirror-modules writes it: each entry is a module, and its name becomes a tag of the target."`
-	Verify  string   `enum:"full,stream" default:"full" help:"Read every byte before anything is said of the bundle (full), or pass over the content of layers and configs and leave its proof to whoever reads it (stream)."`
-	To      string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it archives and layouts are read where they lie."`
+	Paths            []string `arg:"" name:"path" help:"The directory of a bundle, or single archives or chunks; several of them, of any directories, are taken together. Or one directory of OCI image layouts."`
+	Modules          bool     `help:"Refuse anything but a directory of modules, as mirror-modules writes it: each entry is a module, and its name becomes a tag of the target."`
+	Verify           string   `enum:"full,stream" default:"full" help:"Read every byte before anything is said of the bundle (full), or pass over the content of layers and configs and leave its proof to whoever reads it (stream)."`
+	RequireSignature string   `placeholder:"FILE" help:"Take nothing but bundles whose bundle.json is signed by a key in FILE: lines as in id_ed25519.pub, authorized_keys or allowed_signers, or public keys in PEM. Without it a signature is not looked at."`
+	To               string   `placeholder:"DIR" help:"Copy the content into the store DIR. Without it archives and layouts are read where they lie."`
 }
 
 const description = `
@@ -32,6 +33,8 @@ Reads every byte of a bundle once and compares it with what bundle.json says: ea
 Single files, and directories without bundle.json, are taken for archives that d8 mirror made, and verified as far as they describe themselves. So are several directories together, each of which must hold what its bundle.json lists, if it has one.
 
 With --verify stream only names, sizes, tags, manifests and the bytes between blobs are proven first, which takes seconds. ferry-publish, ferry-pack and --to then prove each blob while they read it, so a damaged bundle is found later, when some blobs are at the target already; but nothing damaged gets there, and no manifest and no tag that needs it. What nobody reads, since the target has it, is not proven. GOST sums are not compared with their files then. Archives that no bundle.json describes as a whole can only be read completely.
+
+With --require-signature the signature of bundle.json is checked before anything else is read, and there are three answers. Where a key in FILE signed these bytes, the run goes on and says which. A wrong signature, of another document or by another key, ends it with 65: something was altered, or comes from somebody else. Where there is none it ends with 77, also where there can be none, as for the archives of d8 mirror, which no bundle.json describes, and for single files. Of several directories each needs its own. An older bundle that was signed then is taken too. Without the flag a signature is not looked at, not even a wrong one. This is about the bundle; signatures of the images in it are carried to the target, and not checked.
 
 A directory without archives may hold OCI image layouts, each at the path of its repository: what ferry-pack --layouts wrote, a bundle of d8 that somebody unpacked, the modules of dhctl mirror-modules, or what skopeo copied to oci:DIR/PATH:TAG.
 
@@ -64,7 +67,11 @@ type source struct {
 type verification func(context.Context, *stage.Session) (contract.StoreLocation, contract.Contents, error)
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
-	src, err := f.source()
+	read, err := f.documents(s)
+	if err != nil {
+		return err
+	}
+	src, err := f.source(read)
 	if err != nil {
 		return err
 	}
@@ -135,19 +142,22 @@ func describe(place contract.StoreLocation, contents contract.Contents) string {
 // source tells a bundle of ours, which says itself what it must hold, from
 // archives and layouts that another tool made, and from several directories of
 // archives together.
-func (f *flags) source() (*source, error) {
+func (f *flags) source(read *documents) (*source, error) {
 	dirs, err := bundle.Find(f.Paths)
 	if len(dirs) == 0 {
 		return nil, err
 	}
+	if err := read.refuseFiles(dirs); err != nil {
+		return nil, err
+	}
 	if f.Modules {
-		return f.modules(dirs, err)
+		return f.modules(read, dirs, err)
 	}
 	for i, dir := range dirs {
 		if !dir.Whole {
 			continue // single archives, of whatever bundle
 		}
-		doc, text, docErr := bundle.ReadDocument(dir.Path)
+		doc, text, docErr := read.read(dir.Path)
 		switch {
 		case fault.KindOf(docErr) == fault.NotFound:
 		case docErr != nil:
@@ -202,12 +212,12 @@ func imported(dirs []bundle.Directory) *source {
 
 // modules tells a directory of modules of ours from one of dhctl's, and refuses
 // what is neither (S8.4).
-func (f *flags) modules(dirs []bundle.Directory, noArchives error) (*source, error) {
+func (f *flags) modules(read *documents, dirs []bundle.Directory, noArchives error) (*source, error) {
 	dir := dirs[0]
 	if len(dirs) > 1 || !dir.Whole {
 		return nil, fault.Newf(fault.Usage, "--modules", "one directory is wanted, and nothing else")
 	}
-	doc, text, err := bundle.ReadDocument(dir.Path)
+	doc, text, err := read.read(dir.Path)
 	switch {
 	case err == nil:
 		if err := deckhouse.CheckModules(&doc.Spec.Contents); err != nil {

@@ -262,13 +262,21 @@ func (j *journal) beginTree(contents *contract.Contents) error {
 	return j.unfinish()
 }
 
-// unfinish removes the mark of a finished bundle.
+// unfinish removes the mark of a finished bundle, and its signature: beside the
+// next document an old one would look like a forgery (N22).
 func (j *journal) unfinish() error {
-	path := filepath.Join(j.dir, DocumentName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return durable.Fault(path, err)
+	return remove(j.dir, SignatureName, DocumentName)
+}
+
+// remove removes the files of dir that are there, durably.
+func remove(dir string, names ...string) error {
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return durable.Fault(path, err)
+		}
 	}
-	return durable.SyncDir(j.dir)
+	return durable.SyncDir(dir)
 }
 
 func (p *archivePlan) sameFiles(have contract.ArchiveFiles) bool {
@@ -329,40 +337,57 @@ func sameContent(a, b contract.File) bool {
 }
 
 // Finish completes a directory after [Write]: it writes the encoded Bundle
-// document and drops the journal of the run. Kinds: fault.Local.
+// document and drops the journal of the run. A signature comes after that, see
+// [WriteSignature]; one that somebody has put there meanwhile is of another
+// document, and goes. Kinds: fault.Local.
 func Finish(dir string, document []byte) error {
+	if err := remove(dir, SignatureName); err != nil {
+		return err
+	}
 	if err := durable.WriteFile(filepath.Join(dir, DocumentName), document, 0o644); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, journalName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return durable.Fault(path, err)
-	}
-	return durable.SyncDir(dir)
+	return remove(dir, journalName)
 }
 
 // ReadDocument reads the Bundle document of a directory and its text. Kinds:
 // fault.NotFound when there is none (another tool made the archives: see
 // [Import]), fault.Damaged, fault.Local.
 func ReadDocument(dir string) (*contract.Bundle, []byte, error) {
+	text, err := ReadText(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	doc, err := DecodeDocument(dir, text)
+	return doc, text, err
+}
+
+// ReadText reads the text of the Bundle document of a directory and believes
+// nothing of it: for who proves it before it is decoded. Kinds: fault.NotFound
+// when there is none, fault.Damaged when there is only what a killed run left,
+// fault.Local.
+func ReadText(dir string) ([]byte, error) {
 	path := filepath.Join(dir, DocumentName)
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, missingDocument(dir)
+		return nil, missingDocument(dir)
 	}
 	if err != nil {
-		return nil, nil, durable.Fault(path, err)
+		return nil, durable.Fault(path, err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, contract.Limit))
+	text, err := io.ReadAll(io.LimitReader(f, contract.Limit))
+	return text, durable.Fault(path, err)
+}
+
+// DecodeDocument reads what [ReadText] gave. Kinds: fault.Damaged.
+func DecodeDocument(dir string, text []byte) (*contract.Bundle, error) {
+	doc, err := contract.Decode[contract.BundleSpec](text)
 	if err != nil {
-		return nil, nil, durable.Fault(path, err)
+		return nil, fault.New(fault.Damaged, filepath.Join(dir, DocumentName), err).
+			Hint("copy %s again from the medium", DocumentName)
 	}
-	doc, err := contract.Decode[contract.BundleSpec](data)
-	if err != nil {
-		return nil, nil, fault.New(fault.Damaged, path, err).Hint("copy %s again from the medium", DocumentName)
-	}
-	return doc, data, nil
+	return doc, nil
 }
 
 // missingDocument tells a bundle that was never finished from one of others.

@@ -19,6 +19,9 @@ const (
 	// DocumentName is the Bundle document of a directory of archives. It is
 	// written last: a directory without it is no finished bundle.
 	DocumentName = "bundle.json"
+	// SignatureName is the signature of that document's bytes. It comes after the
+	// document, and goes before it.
+	SignatureName = DocumentName + contract.SignatureSuffix
 	// journalName is what a killed run leaves in its place.
 	journalName = "bundle.partial.json"
 )

@@ -443,7 +443,7 @@ func TestWriteArchivesOverLayouts(t *testing.T) {
 }
 
 func TestWriteLayoutsRefusesCollisions(t *testing.T) {
-	for _, at := range []string{"index.json", "p/oci-layout/x", "bundle.json", "bundle.partial.json/x"} {
+	for _, at := range []string{"index.json", "p/oci-layout/x", "bundle.json", "bundle.json.sig/x", "bundle.partial.json/x"} {
 		b := newBuilder()
 		b.archive("a")
 		b.tag("a", "", "v1", b.image("root"))

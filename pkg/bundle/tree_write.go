@@ -112,7 +112,7 @@ func planTree(contents *contract.Contents) (*treePlan, error) {
 // refuseCollisions finds repositories whose name is that of a file: "index.json"
 // is a valid one.
 func (p *treePlan) refuseCollisions() error {
-	files := map[string]bool{DocumentName: true, journalName: true}
+	files := map[string]bool{DocumentName: true, SignatureName: true, journalName: true}
 	for name := range p.names() {
 		files[name] = true
 	}

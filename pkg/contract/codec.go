@@ -14,6 +14,10 @@ import (
 // below 200 MB, and an endless stream must not fill the memory.
 const Limit = 1 << 30
 
+// SignatureSuffix makes the name of a document's signature, a file beside it,
+// of the document's.
+const SignatureSuffix = ".sig"
+
 // The errors of Decode, found with errors.Is.
 var (
 	// ErrEmpty: no document at all; the program that should have written it

@@ -28,7 +28,8 @@ var (
 	// MANIFEST_UNKNOWN, NAME_UNKNOWN or BLOB_UNKNOWN. Never a refusal, a
 	// time-out or a cancel: only this kind lets an optional image be skipped.
 	NotFound = &Kind{"not found"}
-	// Denied is a refusal for want of credentials, rights or a licence.
+	// Denied is a refusal for want of credentials, rights, a licence, or of a
+	// signature that is required. A wrong signature is Damaged.
 	Denied = &Kind{"denied"}
 	// RateLimited is a refusal for asking too often; the same command
 	// continues later.

@@ -37,7 +37,7 @@ var exits = []exit{
 	{74, "This machine's disk or output failed: full, read-only, closed.", []*fault.Kind{fault.Local}},
 	{exitRetry, "It heals by itself: network, time-out, rate limit. The same command continues.", []*fault.Kind{fault.Transient, fault.RateLimited}},
 	{76, "The other side lacks something, cannot do something, or broke the protocol.", []*fault.Kind{fault.NotFound, fault.Protocol, fault.Unsupported}},
-	{77, "Credentials, rights or the licence do not suffice.", []*fault.Kind{fault.Denied}},
+	{77, "Credentials, rights or the licence do not suffice, or a signature that is required is missing.", []*fault.Kind{fault.Denied}},
 	{exitInterrupted, "Interrupted (SIGINT). The same command continues.", []*fault.Kind{fault.Cancelled}},
 	{exitTerminated, "Terminated (SIGTERM). The same command continues.", nil},
 }

@@ -133,8 +133,8 @@ func (s *Session) deliver(ctx context.Context) error {
 	if err := s.writeReport(outcome{code: exitSuccess}); err != nil {
 		return err
 	}
-	if s.flags.Output != "" && s.flags.Output != "-" {
-		return durable.WriteFile(s.flags.Output, s.document, 0o644)
+	if s.toFile() {
+		return s.deliverFile()
 	}
 	if _, err := s.env.Stdout.Write(s.document); err != nil {
 		return fault.New(fault.Local, "standard output", err).Because(durable.Cause(err)).

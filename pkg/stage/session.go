@@ -34,6 +34,8 @@ type Session struct {
 	inputs   []contract.Input
 	counters map[string]int64
 	document []byte // what goes to the output
+	signable bool   // whether the output has, or may have had, a signature
+	sign     Signer // nil for an output without a signature
 }
 
 func newSession(env Env, cmd Command, flags commonFlags, verb string) *Session {
