@@ -249,7 +249,7 @@ type download func(context.Context, transfer.Downloader, *contract.Contents) (tr
 // download fills the store.
 func (f *flags) download(j *job) download {
 	return func(ctx context.Context, d transfer.Downloader, contents *contract.Contents) (transfer.Downloaded, error) {
-		d.Store, d.Room = j.store, j.store.Room
+		d.Store, d.Fits = j.store, j.store.Fits
 		return d.Download(ctx, contents)
 	}
 }

@@ -279,8 +279,26 @@ func remove(dir string, names ...string) error {
 	return durable.SyncDir(dir)
 }
 
+// fileSizes are the sizes of its files, in bytes.
+func (p *archivePlan) fileSizes() []int64 {
+	sizes := make([]int64, len(p.files))
+	for i, f := range p.files {
+		sizes[i] = f.Size
+	}
+	return sizes
+}
+
 func (p *archivePlan) sameFiles(have contract.ArchiveFiles) bool {
 	return slices.EqualFunc(p.files, have.Files, func(a, b contract.File) bool { return a.Name == b.Name && a.Size == b.Size })
+}
+
+// seemsFinished tells by the sizes of the directory's files whether an earlier run
+// finished the archive.
+func (j *journal) seemsFinished(p *archivePlan, have map[string]int64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return p.sameFiles(j.records[p.name].Archive) &&
+		!slices.ContainsFunc(p.files, func(f contract.File) bool { return have[f.Name] != f.Size })
 }
 
 // finished returns the archive if an earlier run finished it and every byte is

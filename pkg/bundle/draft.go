@@ -269,16 +269,15 @@ func (d *Draft) salvage(ctx context.Context, said progressOf, rescue store.Inges
 // layOut makes the archives that are not there yet: everything but the blobs.
 func (d *Draft) layOut() error {
 	var fresh []*draftArchive
-	var need int64
+	var sizes []int64
 	for _, a := range d.archives {
 		if a.files == nil {
 			fresh = append(fresh, a)
-			need += a.plan.size
+			sizes = append(sizes, a.plan.fileSizes()...)
 		}
 	}
-	if free, known := durable.Free(d.dir); known && free < need {
-		return fault.Newf(fault.Local, d.dir, "the archives have %d bytes, but only %d are free", need, free).Because(fault.DiskFull).
-			Hint("free some space, or choose another disk for the bundle; what was received is kept")
+	if err := durable.Fits(d.dir, sizes, 0, hintBundleSpace); err != nil {
+		return err
 	}
 	for _, a := range fresh {
 		if err := a.layOut(); err != nil {

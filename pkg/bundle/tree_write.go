@@ -68,7 +68,13 @@ func WriteLayouts(
 	}
 	defer root.Close()
 	w := &treeWriter{dir: dir, root: root, content: content, progress: audible(opts.Progress), link: os.Link}
+	if err := w.fits(plan); err != nil {
+		return Unpacked{}, err
+	}
 	if err := w.write(ctx, plan, opts.Parallel); err != nil {
+		if fault.CauseOf(err) == fault.DiskFull {
+			err = errors.Join(err, w.fits(plan))
+		}
 		return Unpacked{}, err
 	}
 	return Unpacked{Layouts: len(plan.layouts), Bytes: plan.size(), Linked: w.linked.Load(), Copied: w.copied.Load()}, nil
@@ -287,6 +293,24 @@ func (p *treePlan) blobDirs() []string {
 		dirs[i] = path.Join(l.Path, blobsDir)
 	}
 	return dirs
+}
+
+// fits tells whether the disk takes what is still to be written, of blobs with
+// several names the first.
+func (w *treeWriter) fits(plan *treePlan) error {
+	var sizes []int64
+	lacks := func(name string, size int64) {
+		if info, err := w.root.Lstat(name); err != nil || info.Size() != size {
+			sizes = append(sizes, size)
+		}
+	}
+	for _, b := range plan.blobs {
+		lacks(b.names[0], b.Size)
+	}
+	for name, data := range plan.data {
+		lacks(name, int64(len(data)))
+	}
+	return durable.Fits(w.dir, sizes, 0, hintBundleSpace)
 }
 
 // treeWriter writes the files of a plan.

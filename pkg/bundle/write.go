@@ -61,7 +61,49 @@ func Write(ctx context.Context, dir string, contents *contract.Contents, content
 		return nil, err
 	}
 	w := &writer{dir: dir, content: content, gost: opts.Gost, proven: opts.Proven, journal: journal, progress: audible(opts.Progress)}
-	return w.writeAll(ctx, plans, opts.Parallel)
+	if err := w.fits(plans); err != nil {
+		return nil, err
+	}
+	archives, err := w.writeAll(ctx, plans, opts.Parallel)
+	if fault.CauseOf(err) == fault.DiskFull {
+		// Somebody else has filled it meanwhile: how much is missing now?
+		err = errors.Join(err, w.fits(plans))
+	}
+	return archives, err
+}
+
+const hintBundleSpace = "free some space, or choose another disk for the bundle; what is finished is kept"
+
+// fits tells whether the disk takes what is still to be written. Files that will be
+// replaced, and what killed runs left, do not count: their room comes back.
+func (w *writer) fits(plans []*archivePlan) error {
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		return durable.Fault(w.dir, err)
+	}
+	have := map[string]int64{}
+	var reclaimed int64
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue // gone, or none of ours
+		}
+		have[e.Name()] = info.Size()
+		if durable.IsUnfinished(e.Name()) {
+			reclaimed += info.Size()
+		}
+	}
+	var sizes []int64
+	for _, p := range plans {
+		if w.journal.seemsFinished(p, have) {
+			continue
+		}
+		sizes = append(sizes, p.fileSizes()...)
+		for _, f := range p.files {
+			reclaimed += have[f.Name]
+		}
+	}
+	return durable.Fits(w.dir, sizes, reclaimed, hintBundleSpace)
 }
 
 // begin plans the archives, makes dir, and keeps others out of it until unlock.

@@ -311,3 +311,36 @@ func FuzzTempNames(f *testing.F) {
 		}
 	})
 }
+
+// B13, B14: what does not fit is told before it is tried, with how much is missing.
+// TestSmallDisks of e2e asks real file systems.
+func TestFits(t *testing.T) {
+	dir := t.TempDir()
+	free, known := Free(dir)
+	if !known {
+		t.Skip("the system does not tell")
+	}
+	const much = 1 << 40
+	for _, tc := range []struct {
+		name      string
+		sizes     []int64
+		reclaimed int64
+		refused   string
+	}{
+		{"nothing", nil, 0, ""},
+		{"a little", []int64{1, 2}, 0, ""},
+		{"more than is free", []int64{free, much}, 0, "are missing"},
+		{"where much comes back", []int64{free, much}, 2 * much, ""},
+	} {
+		err := Fits(dir, tc.sizes, tc.reclaimed, "make room")
+		if tc.refused == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tc.name, err)
+			}
+			continue
+		}
+		if fault.KindOf(err) != fault.Local || fault.CauseOf(err) != fault.DiskFull || !strings.Contains(err.Error(), tc.refused) || fault.HintOf(err) != "make room" {
+			t.Errorf("%s: %v (%v, hint %q)", tc.name, err, fault.KindOf(err), fault.HintOf(err))
+		}
+	}
+}

@@ -60,6 +60,7 @@ func advice(err error) string {
 	}{
 		{syscall.ENOSPC, "free space (or inodes) on this file system and run the same command again; what is finished is kept"},
 		{syscall.EDQUOT, "the user's disk quota is used up; free space or raise it, and run the same command again"},
+		{syscall.EFBIG, hintSmallerFiles},
 		{syscall.EROFS, "the file system is read-only; remount it for writing or choose another directory"},
 		{syscall.EACCES, "give this user the right to read and write there, or choose another directory"},
 		{syscall.EPERM, "give this user the right to read and write there, or choose another directory"},

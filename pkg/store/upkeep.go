@@ -116,6 +116,24 @@ func (d *Dir) Room() (room int64, known bool) {
 	return room, known
 }
 
+// Fits tells whether the store's disk takes these blobs, of which it has none yet
+// but what was received of some. Kinds: fault.Local.
+func (d *Dir) Fits(missing []oci.Descriptor) error {
+	held := map[oci.Digest]int64{}
+	begun, err := list(d.file(ingestName))
+	if err != nil {
+		return err
+	}
+	for _, e := range begun {
+		held[e.digest] = e.size
+	}
+	sizes := make([]int64, 0, len(missing))
+	for _, desc := range missing {
+		sizes = append(sizes, max(0, desc.Size-held[desc.Digest]))
+	}
+	return durable.Fits(d.path, sizes, 0, "free some space, or choose another disk for the store; what is already in it is kept")
+}
+
 // Prune removes every blob that keep does not have, what Quarantine put aside,
 // and ingests that keep does not have or that are complete blobs by now. It
 // returns the bytes freed, also beside an error. No ingest may be open.

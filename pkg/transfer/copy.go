@@ -2,6 +2,8 @@ package transfer
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
@@ -12,9 +14,16 @@ import (
 
 // Copy brings everything that c lists from one place into a store on this
 // machine, durably, hashing every byte. What the store has is not copied again.
+// A copy for which the store has no room is not begun (B13).
 // Kinds: fault.Damaged where from has other bytes than c says, Local, Cancelled.
-func Copy(ctx context.Context, c *contract.Contents, from store.Reader, to store.Ingester, tracker progress.Tracker) error {
+func Copy(ctx context.Context, c *contract.Contents, from store.Reader, to *store.Dir, tracker progress.Tracker) error {
 	parts := c.Parts()
+	fits := func() error {
+		return to.Fits(descriptors(slices.DeleteFunc(slices.Clone(parts), func(p contract.Part) bool { return isThere(to, p.Descriptor) })))
+	}
+	if err := fits(); err != nil {
+		return err
+	}
 	var total int64
 	for _, p := range parts {
 		total += p.Size
@@ -22,6 +31,9 @@ func Copy(ctx context.Context, c *contract.Contents, from store.Reader, to store
 	tracker.SetTotal(total, int64(len(c.Images)))
 	for _, p := range parts {
 		if err := copyBlob(ctx, p.Descriptor, from, to, tracker); err != nil {
+			if fault.CauseOf(err) == fault.DiskFull {
+				err = errors.Join(err, fits())
+			}
 			return err
 		}
 	}
@@ -32,8 +44,13 @@ func Copy(ctx context.Context, c *contract.Contents, from store.Reader, to store
 	return nil
 }
 
+func isThere(in store.Reader, desc oci.Descriptor) bool {
+	size, err := in.Stat(desc.Digest)
+	return err == nil && size == desc.Size
+}
+
 func copyBlob(ctx context.Context, desc oci.Descriptor, from store.Reader, to store.Ingester, tracker progress.Tracker) error {
-	if size, err := to.Stat(desc.Digest); err == nil && size == desc.Size {
+	if isThere(to, desc) {
 		tracker.AddBytes(desc.Size)
 		return nil
 	}

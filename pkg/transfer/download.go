@@ -3,6 +3,7 @@ package transfer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -31,10 +32,9 @@ type Downloader struct {
 	// should; without it the largest come first, so that the last minutes are
 	// not one worker on one big layer.
 	Arrange func([]contract.Part)
-	// Room, when not nil, tells the space for the missing content: what
-	// is free, and what half-received blobs take already. A download that
-	// cannot end is not begun (B13).
-	Room func() (bytes int64, known bool)
+	// Fits, when not nil, tells whether there is room for the missing content. A
+	// download that cannot end is not begun (B13).
+	Fits func(missing []oci.Descriptor) error
 }
 
 // Downloaded are figures of a download.
@@ -50,7 +50,7 @@ func (d *Downloader) Download(ctx context.Context, c *contract.Contents) (Downlo
 	if err != nil {
 		return figures, err
 	}
-	if err := d.checkSpace(figures.MissingBytes); err != nil {
+	if err := d.fits(missing); err != nil {
 		return figures, err
 	}
 	d.Progress.Phase("downloading")
@@ -72,7 +72,7 @@ func (d *Downloader) Download(ctx context.Context, c *contract.Contents) (Downlo
 		if syncErr := d.Store.Sync(context.WithoutCancel(ctx)); syncErr != nil {
 			d.Log.Error("could not make finished blobs durable", "cause", syncErr)
 		}
-		return figures, err
+		return figures, d.explainFull(c, err)
 	}
 	return figures, d.Store.Sync(ctx)
 }
@@ -89,8 +89,7 @@ func (d *Downloader) near(desc oci.Descriptor) bool {
 	if d.Near == nil {
 		return false
 	}
-	size, err := d.Near.Stat(desc.Digest)
-	return err == nil && size == desc.Size
+	return isThere(d.Near, desc)
 }
 
 func (r *receiver) part(ctx context.Context, p contract.Part) error {
@@ -139,16 +138,32 @@ func (d *Downloader) missing(c *contract.Contents) (missing []contract.Part, byt
 	return missing, bytes, figures, nil
 }
 
-func (d *Downloader) checkSpace(need int64) error {
-	if d.Room == nil {
+func (d *Downloader) fits(missing []contract.Part) error {
+	if d.Fits == nil {
 		return nil
 	}
-	free, known := d.Room()
-	if !known || free >= need {
-		return nil
+	return d.Fits(descriptors(missing))
+}
+
+func descriptors(parts []contract.Part) []oci.Descriptor {
+	out := make([]oci.Descriptor, len(parts))
+	for i, p := range parts {
+		out[i] = p.Descriptor
 	}
-	return fault.Newf(fault.Local, "store", "%d bytes are still to be downloaded, but only %d are free", need, free).Because(fault.DiskFull).
-		Hint("free some space, or choose another disk with --store; what is already in the store is kept")
+	return out
+}
+
+// explainFull adds to the error of a disk that somebody else has filled meanwhile
+// how much room is missing now.
+func (d *Downloader) explainFull(c *contract.Contents, err error) error {
+	if fault.CauseOf(err) != fault.DiskFull {
+		return err
+	}
+	missing, _, _, cannotTell := d.missing(c)
+	if cannotTell != nil {
+		return err
+	}
+	return errors.Join(err, d.fits(missing))
 }
 
 // imageCounter returns a function to be told of each arrived digest; it tells
