@@ -363,7 +363,7 @@ func TestContractsAndManuals(t *testing.T) {
 		"fetch":   "reads ferry/v1alpha1 Selection\nreads ferry/v1alpha1 Plan\nwrites ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Plan\n",
 		"pack":    "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Bundle\nwrites ferry/v1alpha1 Inventory\n",
 		"unpack":  "writes ferry/v1alpha1 Inventory\n",
-		"publish": "reads ferry/v1alpha1 Inventory\nwrites ferry/v1alpha1 Receipt\n",
+		"publish": "reads ferry/v1alpha1 Inventory\nreads ferry/v1alpha1 Bundle\nwrites ferry/v1alpha1 Receipt\nwrites ferry/v1alpha1 Target\n",
 	} {
 		if diff := cmp.Diff(want+"writes ferry/v1alpha1 Report\n", run(t, "", "ferry-"+stage, "--contracts")); diff != "" {
 			t.Errorf("contracts of %s (-want +got):\n%s", stage, diff)

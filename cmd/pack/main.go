@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 
+	"ferry/cmd/internal/ahead"
 	"ferry/cmd/internal/content"
 	"ferry/cmd/internal/signing"
 	"ferry/pkg/bundle"
@@ -26,6 +27,8 @@ type flags struct {
 	Gost      bool             `name:"gost-digest" help:"Write a file NAME.gostsum beside each file NAME: its hash by GOST R 34.11-2012, 256 bits, as 64 hex digits."`
 	Force     bool             `help:"Replace the archives or layouts of another bundle that are in the directory."`
 	SignKey   string           `placeholder:"FILE" help:"Sign bundle.json with the Ed25519 key in FILE, which ssh-keygen or openssl has made."`
+	Target    string           `placeholder:"FILE" help:"Warn of what these images will meet at the registry that FILE tells of, a Target of ferry-publish probe: names and media types that it refuses, and so on. The bundle is the same."`
+	Strict    bool             `name:"target-strict" help:"With --target: where there is anything to warn of, write nothing and end with exit status 3."`
 	Parallel  int              `default:"2" placeholder:"N" help:"Write at most ${default} archives, or blobs of layouts, at a time."`
 }
 
@@ -43,6 +46,8 @@ With --sign-key bundle.json.sig is written behind it, and travels too: a signatu
     ssh-keygen -Y verify -f allowed_signers -I release -n ferry -s /media/disk/bundle.json.sig < /media/disk/bundle.json
 
 Archives that ferry-fetch --bundle has filled in DIR are not written again: what is left is bundle.json.
+
+What the images will meet at the registry of the closed side tells --target FILE, where FILE is what ferry-publish probe has written there: names that are too deep or refused, media types that it does not take, blobs that are too large. All are warnings, which --report lists too, unless --target-strict makes them errors.
 
 With --layouts DIR is a directory that other tools read too (skopeo, crane): DIR/modules/console is the OCI image layout of the repository modules/console. A blob that several repositories have is stored once, under several names (hard links), where the file system can; else it is copied. The document is then an Inventory, which ferry-publish reads; bundle.json is written too, and ferry-unpack verifies the directory by it.
 
@@ -67,6 +72,9 @@ func main() {
 func (f *flags) Validate() error {
 	if f.Layouts && (f.ChunkSize != 0 || f.Gost) {
 		return errors.New("--chunk-size and --gost-digest are for archives, and with --layouts there are none; leave one of them out")
+	}
+	if f.Strict && f.Target == "" {
+		return errors.New("--target-strict is about --target, which is not given")
 	}
 	return nil
 }
@@ -99,6 +107,9 @@ func (f *packing) run(ctx context.Context, s *stage.Session) error {
 		return err
 	}
 	contents := &inventory.Spec.Contents
+	if err := f.lookAhead(ctx, s, &inventory.Spec); err != nil {
+		return err
+	}
 	s.Summary.Title, s.Summary.Words = "Bundle", summary.Pulling("not all packed")
 	s.Summary.From, s.Summary.To, s.Summary.Overview = contents.Source, f.Dir, contents.Overview
 	inputs, err := f.inputs(inventory)
@@ -129,6 +140,33 @@ func (f *packing) run(ctx context.Context, s *stage.Session) error {
 			return f.write(ctx, s, &inventory.Spec, inputs)
 		},
 	})
+}
+
+// lookAhead warns of what the contents will meet at --target.
+func (f *flags) lookAhead(ctx context.Context, s *stage.Session, inventory *contract.InventorySpec) error {
+	if f.Target == "" {
+		return nil
+	}
+	target, err := ahead.Read(ctx, s, f.Target)
+	if err != nil {
+		return err
+	}
+	place, err := ahead.Below(target)
+	if err != nil {
+		return err
+	}
+	from, err := content.Open(ctx, inventory)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	sure, perhaps, err := ahead.Look(ctx, target, &inventory.Contents, place, from)
+	all := append(sure, perhaps...)
+	if err != nil || f.Strict {
+		return errors.Join(append(all, err)...)
+	}
+	ahead.Warn(s, all)
+	return nil
 }
 
 // finished is the Bundle that the directory is, and its text, if it has these

@@ -19,14 +19,23 @@ import (
 )
 
 type flags struct {
-	Target string   `arg:"" help:"The registry and the path below which everything lands: HOST/PATH."`
-	Map    []string `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
+	Publish struct {
+		targetArg
+	} `cmd:"" default:"withargs" hidden:"" help:"Write the images, and a Receipt."`
+	Probe probeFlags `cmd:"" help:"Find out what the registry can do, by small requests that are taken back: a Target instead of a Receipt. With -i, an Inventory or a Bundle, each repository of it is asked whether it may be written to."`
+	Map   []string   `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
 	// d8's name for the one mapping that it has.
 	ModulesPathSuffix  string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
 	CheckBlobs         bool   `help:"Ask for every blob and child manifest below tags that are right already too, and send again what the target has lost."`
 	BypassAccessChecks bool   `env:"MIRROR_BYPASS_ACCESS_CHECKS" help:"Go on with a warning when the target refuses the access check before the first write (S7.3)."`
 	SignKey            string `placeholder:"FILE" help:"Sign the Receipt with the Ed25519 key in FILE, which ssh-keygen or openssl has made. Needs -o."`
+	Known              string `name:"target" placeholder:"FILE" help:"Look first at what FILE tells of the registry, a Target of ferry-publish probe: what would surely be refused ends the run before the first request, the rest is warned of."`
 	connect.TargetFlags
+}
+
+// targetArg is the one word of each command.
+type targetArg struct {
+	Target string `arg:"" help:"The registry and the path below which everything lands: HOST/PATH."`
 }
 
 const description = `
@@ -45,7 +54,7 @@ Running it again is safe, and writes nothing when nothing is missing. With --kee
 With --sign-key the Receipt's file has a signature beside it, over its very bytes: receipt.json.sig. Whoever gets both learns which tags stand at the target, and from whom, without ferry. A Receipt that is written anew without the flag has no signature, and that of the old one is removed.
 
     ssh-keygen -Y verify -f allowed_signers -I NAME -n ferry -s receipt.json.sig < receipt.json
-`
+` + aboutProbe
 
 func main() {
 	f := &flags{}
@@ -54,18 +63,21 @@ func main() {
 		Summary:     "Write the images of an Inventory to a registry and prove that they are there",
 		Description: description,
 		Environment: append(connect.TargetEnvironment(), signing.Environment()),
-		Reads:       []contract.Kind{contract.KindInventory},
-		Writes:      []contract.Kind{contract.KindReceipt},
+		Reads:       []contract.Kind{contract.KindInventory, contract.KindBundle},
+		Writes:      []contract.Kind{contract.KindReceipt, contract.KindTarget},
 		Flags:       f,
 		Run:         f.run,
 	})
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	if s.Verb == "probe" {
+		return f.probe(ctx, s)
+	}
 	if err := f.signReceipt(s); err != nil {
 		return err
 	}
-	target, err := connect.Repository("target", f.Target)
+	target, err := connect.Repository("target", f.Publish.Target)
 	if err != nil {
 		return err
 	}
@@ -120,6 +132,9 @@ func (f *flags) publish(ctx context.Context, s *stage.Session, p *transfer.Publi
 		return contract.ReceiptSpec{}, err
 	}
 	defer from.Close()
+	if err := f.lookAhead(ctx, s, p, inventory, from); err != nil {
+		return contract.ReceiptSpec{}, err
+	}
 	client, err := f.Client(s, p.Root.Host)
 	if err != nil {
 		return contract.ReceiptSpec{}, err

@@ -29,6 +29,7 @@ func codecs() []codec {
 		{contract.KindReceipt, relink[contract.ReceiptSpec]},
 		{contract.KindReport, relink[contract.ReportSpec]},
 		{contract.KindExplanation, relink[contract.ExplanationSpec]},
+		{contract.KindTarget, relink[contract.TargetSpec]},
 	}
 }
 

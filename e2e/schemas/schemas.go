@@ -45,6 +45,7 @@ func Generate(root string) (map[string][]byte, error) {
 		contract.KindReceipt:     contract.Receipt{},
 		contract.KindReport:      contract.Report{},
 		contract.KindExplanation: contract.Explanation{},
+		contract.KindTarget:      contract.Target{},
 	} {
 		schema := reflector.Reflect(document)
 		schema.ID = jsonschema.ID("urn:" + strings.ReplaceAll(contract.APIVersion, "/", ":") + ":" + strings.ToLower(string(kind)))

@@ -91,8 +91,8 @@ func readDir(t *testing.T, dir string) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(files) != 8 {
-		t.Fatalf("%s has %d documents, want one of each of 8 kinds", dir, len(files))
+	if len(files) != 9 {
+		t.Fatalf("%s has %d documents, want one of each of 9 kinds", dir, len(files))
 	}
 	return files
 }

@@ -203,7 +203,7 @@ func TestDocumentTypes(t *testing.T) {
 			t.Errorf("%s cannot be part of a document", typ)
 		}
 	}
-	for _, doc := range []any{Catalog{}, Selection{}, Plan{}, Inventory{}, Bundle{}, Receipt{}, Report{}, Explanation{}} {
+	for _, doc := range []any{Catalog{}, Selection{}, Plan{}, Inventory{}, Bundle{}, Receipt{}, Report{}, Explanation{}, Target{}} {
 		check(reflect.TypeOf(doc))
 	}
 }

@@ -5,9 +5,9 @@
 //	discover ─Catalog─► select ─Selection─► fetch ─Inventory─► pack ─Bundle─►║
 //	║─► unpack ─Inventory─► publish ─Receipt
 //
-// fetch can stop at a Plan and accept one; every stage can write a Report, and
-// select an Explanation of most documents. All
-// share one envelope ([Document]): API version, kind, metadata, spec.
+// fetch can stop at a Plan and accept one; every stage can write a Report,
+// select an Explanation of most documents, and publish a Target, which says what
+// a registry can do, to pack and publish. All share one envelope ([Document]): API version, kind, metadata, spec.
 //
 // Reading is strict (see [Decode]): behind an air gap nobody can be asked what
 // a dropped field meant. Writing is canonical (see [Encode]): same content, same
@@ -41,6 +41,8 @@ const (
 	KindReport    Kind = "Report"
 	// KindExplanation stands beside the pipeline.
 	KindExplanation Kind = "Explanation"
+	// KindTarget, too: what a registry can do.
+	KindTarget Kind = "Target"
 )
 
 // Spec is the body of a document.
@@ -99,4 +101,6 @@ type (
 	Report = Document[ReportSpec]
 	// Explanation says why images are carried or not.
 	Explanation = Document[ExplanationSpec]
+	// Target says what a registry can do.
+	Target = Document[TargetSpec]
 )

@@ -399,6 +399,8 @@ type ReportSpec struct {
 	Hint string `json:"hint,omitempty"`
 	// Items are the things that failed, each with its cause.
 	Items []ReportItem `json:"items"`
+	// Warnings are what did not end the run, each as a thing that failed.
+	Warnings []ReportItem `json:"warnings,omitempty"`
 	// Counters are figures of the run by name, such as "bytesMissing".
 	Counters []Counter `json:"counters"`
 }
@@ -433,9 +435,13 @@ func (*ReportSpec) Kind() Kind { return KindReport }
 
 // Normalize sorts items and counters.
 func (s *ReportSpec) Normalize() {
-	s.Items = sortedBy(s.Items, func(a, b ReportItem) int {
+	byItem := func(a, b ReportItem) int {
 		return cmp.Or(cmp.Compare(a.Item, b.Item), cmp.Compare(a.Cause, b.Cause))
-	})
+	}
+	s.Items = sortedBy(s.Items, byItem)
+	if len(s.Warnings) > 0 {
+		s.Warnings = sortedBy(s.Warnings, byItem)
+	}
 	s.Counters = sortedBy(s.Counters, func(a, b Counter) int { return cmp.Compare(a.Name, b.Name) })
 }
 

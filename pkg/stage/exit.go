@@ -31,7 +31,7 @@ const (
 var exits = []exit{
 	{exitSuccess, "The document is written.", nil},
 	{exitUnclassified, "A failure of no class below.", nil},
-	{3, "Refused by policy: a suspended channel, an include that nothing satisfies.", []*fault.Kind{fault.Policy}},
+	{3, "Refused by policy: a suspended channel, an include that nothing satisfies, a name that the target is known to refuse.", []*fault.Kind{fault.Policy}},
 	{64, "The command line cannot be carried out.", []*fault.Kind{fault.Usage}},
 	{65, "The input document or the bundle is damaged, missing, or of the wrong kind or version. Look at the stage before.", []*fault.Kind{fault.Damaged}},
 	{74, "This machine's disk or output failed: full, read-only, closed.", []*fault.Kind{fault.Local}},

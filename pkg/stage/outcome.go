@@ -199,6 +199,9 @@ func (s *Session) writeReport(o outcome) error {
 	for name, value := range s.counters {
 		spec.Counters = append(spec.Counters, contract.Counter{Name: name, Value: value})
 	}
+	for _, w := range s.warnings {
+		spec.Warnings = append(spec.Warnings, w.reportItem())
+	}
 	inputs := slices.Clone(s.inputs)
 	s.mu.Unlock()
 	data, err := contract.Encode(contract.New(s.Generator(), inputs, spec))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ferry/pkg/contract"
+	"ferry/pkg/fault"
 	"ferry/pkg/progress"
 	"ferry/pkg/summary"
 )
@@ -33,6 +34,7 @@ type Session struct {
 	mu       sync.Mutex // guards what follows
 	inputs   []contract.Input
 	counters map[string]int64
+	warnings []failure
 	document []byte // what goes to the output
 	signable bool   // whether the output has, or may have had, a signature
 	sign     Signer // nil for an output without a signature
@@ -56,6 +58,24 @@ func newSession(env Env, cmd Command, flags commonFlags, verb string) *Session {
 		env:      env, cmd: cmd, flags: flags, display: display, began: env.now(),
 		counters: map[string]int64{},
 	}
+}
+
+// InputGiven reports whether the command line names an input document, for
+// commands that can do without one.
+func (s *Session) InputGiven() bool { return s.flags.Input != "" }
+
+// Warn logs what does not end the run, and notes it for the report, as it would
+// be noted if it did.
+func (s *Session) Warn(err error) {
+	f := failure{fault.SubjectOf(err), err}
+	text := f.String()
+	if hint := f.hint(); hint != "" {
+		text += "; " + hint
+	}
+	s.Log.Warn(text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.warnings = append(s.warnings, f)
 }
 
 // Generator names the program and its version, for metadata.generator and the

@@ -490,6 +490,17 @@ func TestReport(t *testing.T) {
 		want   contract.ReportSpec
 	}{
 		{"success", nil, nil, contract.ReportSpec{Stage: "select"}},
+		{"warnings", nil, func(_ context.Context, s *Session) error {
+			s.Warn(fault.Newf(fault.Policy, "r.example/b", "too deep").Hint("dig less"))
+			s.Warn(fault.Newf(fault.Policy, "r.example/a", "too deep"))
+			return nil
+		}, contract.ReportSpec{
+			Stage: "select",
+			Warnings: []contract.ReportItem{
+				{Item: "r.example/a", Kind: "policy", Cause: "r.example/a: too deep"},
+				{Item: "r.example/b", Kind: "policy", Cause: "r.example/b: too deep", Hint: "dig less"},
+			},
+		}},
 		{"one error", nil, func(context.Context, *Session) error { return denied }, contract.ReportSpec{
 			Stage: "select", ExitCode: 77, Error: "r.example: 401", Hint: "log in",
 			Items: []contract.ReportItem{{Item: "r.example", Kind: "denied", Cause: "r.example: 401", Hint: "log in"}},
@@ -534,6 +545,16 @@ func TestReport(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A warning is told at once, with what to do; it ends nothing.
+func TestWarn(t *testing.T) {
+	c := copier{extra: func(_ context.Context, s *Session) error {
+		s.Warn(fault.Newf(fault.Policy, "r.example/b", "too deep").Hint("dig less"))
+		return nil
+	}}
+	got := runIn(t.Context(), c.command(), Env{}, catalog(t, "a.example/b"))
+	expect(t, got, 0, "warn: r.example/b: too deep; dig less")
 }
 
 const brokenPipeHint = "the next program in the pipe ended early, or the disk is full; look at its message"

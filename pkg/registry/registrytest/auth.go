@@ -76,6 +76,9 @@ func neededScopes(req *http.Request, p *Request) []string {
 	if p.Write() || p.Kind == KindUpload {
 		actions = "pull,push"
 	}
+	if req.Method == http.MethodDelete && (p.Kind == KindManifest || p.Kind == KindBlob) {
+		actions = "delete"
+	}
 	scopes := []string{"repository:" + p.Repository + ":" + actions}
 	if from := req.URL.Query().Get("from"); p.Kind == KindMount && from != "" {
 		scopes = append(scopes, "repository:"+from+":pull")

@@ -8,7 +8,7 @@
 // content in memory, or in files ([WithDir]) for content larger than that.
 //
 // It has the referrers API, unless [WithoutReferrers] takes it away, and no
-// deletion of content over HTTP.
+// deletion of content over HTTP, unless [WithDelete] gives it.
 package registrytest
 
 import (
@@ -62,6 +62,7 @@ type options struct {
 	noDigestHeader bool
 	noRange        bool
 	immutableTags  bool
+	deletes        bool
 	maxBody        int64
 	auth           authenticator
 }

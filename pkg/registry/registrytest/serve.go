@@ -91,6 +91,8 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, p *Re
 		r.getManifest(w, req, p)
 	case req.Method == http.MethodPut:
 		r.putManifest(w, req, p)
+	case req.Method == http.MethodDelete:
+		r.deleteContent(w, p)
 	default:
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "method not allowed")
 	}
@@ -200,6 +202,10 @@ func (repo *repository) missing(m *oci.Manifest) oci.Digest {
 }
 
 func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, p *Request) {
+	if req.Method == http.MethodDelete {
+		r.deleteContent(w, p)
+		return
+	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "method not allowed")
 		return

@@ -61,6 +61,9 @@ func (op *operation) scopes() []string {
 	if op.verb.writes() {
 		actions = ":pull,push"
 	}
+	if op.deletes {
+		actions += ",delete"
+	}
 	scopes := []string{"repository:" + op.repo.Path + actions}
 	if op.from != "" {
 		scopes = append(scopes, "repository:"+op.from+":pull")

@@ -23,8 +23,10 @@ const (
 	verbReferrers
 	verbBlob
 	verbHasBlob
+	verbAsk // one question of a Prober
 	verbMount
-	verbProbe // the start of an upload that never comes
+	verbAskWrite // one that may change something
+	verbProbe    // the start of an upload that never comes
 	verbPutBlob
 	verbPutManifest
 )
@@ -43,6 +45,7 @@ type operation struct {
 	at        int64  // verbBlob: how many bytes of it are there
 	begun     bool   // verbBlob: its body is being read
 	from      string // verbMount: path of the other repository
+	deletes   bool   // verbAskWrite: something is to go
 	body      []byte // verbPutManifest
 	mediaType string // verbPutManifest
 	single    bool   // failures but 429 are not repeated: there is another way

@@ -291,7 +291,7 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	}
 	switch {
 	case resp.StatusCode < 300:
-		if req.Method != http.MethodDelete {
+		if !cancels(op, req) {
 			op.refused(resp.StatusCode, "", nil)
 		}
 		return t.accept(op, req, resp)
@@ -309,7 +309,7 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	resp.Body.Close()
 	said := readRefusal(resp.StatusCode, body)
 	refusal := said.fault(op)
-	if req.Method != http.MethodDelete { // cancelling an upload says nothing of why
+	if !cancels(op, req) {
 		op.refused(resp.StatusCode, said.code, refusal)
 	}
 	if temporary(fault.KindOf(refusal)) {
@@ -324,6 +324,12 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	resp.Header.Del("Retry-After")
 	resp.Body = http.NoBody
 	return resp, false, nil
+}
+
+// cancels reports whether req cancels an upload, whose answer says nothing of why
+// it had to be.
+func cancels(op *operation, req *http.Request) bool {
+	return req.Method == http.MethodDelete && op.verb != verbAskWrite
 }
 
 // chunksMayPass reports whether a refused upload may go on: whole ones in chunks,
@@ -458,7 +464,7 @@ func (t *transport) accept(op *operation, req *http.Request, resp *http.Response
 		return t.acceptWhole(op, req, resp, oci.ManifestLimit)
 	case verbTags:
 		return t.acceptWhole(op, req, resp, tagPageLimit)
-	case verbMount, verbProbe, verbPutBlob:
+	case verbMount, verbAskWrite, verbProbe, verbPutBlob:
 		if err := t.trackSession(op, req, resp); err != nil {
 			resp.Body.Close()
 			return nil, false, op.fail(err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -71,15 +72,20 @@ func (c *Client) putBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 	src := &source{body: body, size: desc.Size, subject: op.subject}
 	err := c.do(ctx, op, func(ctx context.Context, h *host) error {
 		src.moved = h.limits.of(op.size).moved
-		err := h.putWhole(ctx, op, desc, src)
-		if err == nil || !op.tooLarge() {
-			return err
+		if !h.bodies.refuse(desc.Size) {
+			err := h.putWhole(ctx, op, desc, src)
+			if err == nil || !op.tooLarge() {
+				return err
+			}
+			h.transport.closeSession(ctx, op)
 		}
-		h.transport.closeSession(ctx, op)
 		if _, err := src.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
-		_, err = h.reg.BlobPut(ctx, refOf(op.ref), descOf(desc), src)
+		_, err := h.reg.BlobPut(ctx, refOf(op.ref), descOf(desc), src)
+		if err == nil {
+			h.bodies.learn(desc.Size)
+		}
 		return err
 	})
 	if err != nil && src.failure != nil {
@@ -95,10 +101,7 @@ func (h *host) putWhole(ctx context.Context, op *operation, desc oci.Descriptor,
 		return err
 	}
 	to := *session
-	if to.RawQuery != "" { // the registry's own, which must stay as it is (Q12)
-		to.RawQuery += "&"
-	}
-	to.RawQuery += "digest=" + url.QueryEscape(string(desc.Digest))
+	to.RawQuery = withDigest(to.RawQuery, desc.Digest)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, to.String(), nil)
 	if err != nil {
 		return protocol(op.subject, "the address of an upload: %w", withoutURL(err))
@@ -116,6 +119,27 @@ func (h *host) putWhole(ctx context.Context, op *operation, desc oci.Descriptor,
 	}
 	_, err = h.finish(op, req, http.StatusCreated, http.StatusNoContent)
 	return err
+}
+
+// bodies is what is known of the largest request body that a registry takes: how
+// many bytes were refused as too many, and came in chunks then. So a limit is met
+// once, and not again by each blob (Q8).
+type bodies struct{ refused atomic.Int64 }
+
+// refuse reports whether a body of so many bytes is known to be too large.
+func (b *bodies) refuse(size int64) bool {
+	refused := b.refused.Load()
+	return refused > 0 && size >= refused
+}
+
+// learn notes that so many bytes were too many at once, and passed in chunks.
+func (b *bodies) learn(size int64) {
+	for {
+		refused := b.refused.Load()
+		if refused > 0 && refused <= size || b.refused.CompareAndSwap(refused, size) {
+			return
+		}
+	}
 }
 
 // tooLarge reports whether the last refusal was for the size of the body, which

@@ -118,6 +118,7 @@ type host struct {
 	client    *http.Client // over transport
 	limits    limits
 	silent    sync.Map // paths of repositories without the referrers API
+	bodies    bodies
 }
 
 // New returns a Client. It fails with fault.Usage when docker's configuration or

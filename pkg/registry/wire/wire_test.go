@@ -744,6 +744,63 @@ func TestPutBlobFailures(t *testing.T) {
 	}
 }
 
+// Q8: a limit for request bodies is met once. What is as large as a blob that came
+// in chunks goes in chunks at once, what is smaller is still sent whole; and a blob
+// that fails in chunks too teaches nothing.
+func TestBodyLimitIsRemembered(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{413, 416} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			srv := start(t)
+			srv.Inject(registrytest.Fault{Method: "PUT", Status: status, Times: registrytest.Always, Match: func(r *http.Request) bool { return r.ContentLength > 2<<20 }})
+			c := newClient(t)
+			put := func(size int) (whole, chunks int) {
+				t.Helper()
+				srv.Reset()
+				blob := randomBytes(size)
+				desc := oci.Descriptor{Digest: oci.DigestOf(blob), Size: int64(size)}
+				if err := c.PutBlob(t.Context(), srv.Repository("a"), desc, bytes.NewReader(blob)); err != nil {
+					t.Fatal(err)
+				}
+				if n := len(srv.Requests()); n > 8 {
+					t.Errorf("%d bytes: %d requests, want at most 8", size, n)
+				}
+				for _, r := range srv.Requests() {
+					switch {
+					case r.Method == "PATCH":
+						chunks++
+					case r.Method == "PUT" && (r.Status == status || r.BytesIn > 1<<20):
+						whole++
+					}
+				}
+				return whole, chunks
+			}
+			type sent struct{ Whole, Chunks int }
+			var got []sent
+			for _, size := range []int{3 << 20, 3<<20 + 1, 3<<20 - 1, 3<<20 - 1, 3<<20 - 2, 1<<20 + 1} {
+				whole, chunks := put(size)
+				got = append(got, sent{whole, chunks})
+			}
+			want := []sent{{1, 3}, {0, 4}, {1, 3}, {0, 3}, {1, 3}, {1, 0}}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("requests for each blob (-want +got):\n%s", diff)
+			}
+		})
+	}
+	srv := start(t, registrytest.WithMaxBody(1000))
+	c := newClient(t)
+	for range 2 {
+		blob := randomBytes(3000)
+		srv.Reset()
+		err := c.PutBlob(t.Context(), srv.Repository("a"), oci.Descriptor{Digest: oci.DigestOf(blob), Size: 3000}, bytes.NewReader(blob))
+		registrytest.WantKind(t, err, fault.Unsupported)
+		if n := srv.Count(registrytest.KindUpload, "PUT"); n != 1 {
+			t.Errorf("%d whole uploads, want one try each time: chunks do not pass either", n)
+		}
+	}
+}
+
 type brokenDisk struct{ io.ReadSeeker }
 
 func (brokenDisk) Read([]byte) (int, error) { return 0, errors.New("input/output error") }
