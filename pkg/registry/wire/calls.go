@@ -9,9 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/regclient/regclient/scheme"
-	"github.com/regclient/regclient/types/tag"
-
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
 )
@@ -98,61 +95,6 @@ func (c *Client) askManifest(ctx context.Context, op *operation, method string) 
 		_, err = h.exchange(op, req)
 		return err
 	})
-}
-
-const (
-	tagPageSize  = 1000     // tags asked for at a time (S1.10.4)
-	tagPageLimit = 16 << 20 // bytes of one page
-	tagLimit     = 1 << 20  // tags of one repository
-)
-
-// Tags implements registry.Source.
-func (c *Client) Tags(ctx context.Context, repo oci.Repository) ([]string, error) {
-	var tags []string
-	seen := map[string]bool{}
-	for {
-		page, err := c.tagPage(ctx, repo, tags)
-		if err != nil {
-			return nil, err
-		}
-		before := len(tags)
-		for _, name := range page {
-			if !oci.ValidTag(name) {
-				return nil, protocol(repo.String(), "the registry lists %.150q, which is not a tag", name)
-			}
-			if !seen[name] {
-				seen[name] = true
-				tags = append(tags, name)
-			}
-		}
-		// Some registries cut the list at a round number and name no next
-		// page (Q25): only an odd or an empty rest is surely the last.
-		if len(tags) == before || len(page) < tagPageSize && len(page)%50 != 0 {
-			return tags, nil
-		}
-		if len(tags) > tagLimit {
-			return nil, protocol(repo.String(), "the registry lists more than %d tags", tagLimit)
-		}
-	}
-}
-
-// tagPage asks for what follows tags. regclient follows links until the page
-// is full.
-func (c *Client) tagPage(ctx context.Context, repo oci.Repository, tags []string) ([]string, error) {
-	op := newOperation(verbTags, oci.Reference{Repository: repo})
-	opts := []scheme.TagOpts{scheme.WithTagLimit(tagPageSize)}
-	if len(tags) > 0 {
-		opts = append(opts, scheme.WithTagLast(tags[len(tags)-1]))
-	}
-	var list *tag.List
-	err := c.do(ctx, op, func(ctx context.Context, h *host) (err error) {
-		list, err = h.reg.TagList(ctx, refOf(op.ref), opts...)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return list.GetTags()
 }
 
 // HasBlob implements registry.Target.

@@ -10,11 +10,6 @@ import (
 	"ferry/pkg/oci"
 )
 
-// regclient has the referrers API too, but takes any failure of it for a
-// registry without one, asks for the tag then, and keeps that in mind: a 503
-// would pass for an image without signatures. So the requests are made here,
-// below the same transport.
-
 const (
 	referrerPages = 100    // of one list
 	referrerLimit = 10_000 // manifests attached to one other

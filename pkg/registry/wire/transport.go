@@ -3,7 +3,6 @@ package wire
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -131,13 +130,6 @@ func (t *transport) prepare(op *operation, req *http.Request, first bool) (sent 
 		}
 	} else if err := t.auth.authorize(req.Context(), op, sent); err != nil {
 		return nil, nil, err
-	}
-	if op.verb == verbPutBlob && req.Method == http.MethodPost {
-		// regclient asks for an anonymous mount first. Few registries know
-		// it, some fail on it (Q6): it becomes a plain start of an upload.
-		plain := *req.URL
-		plain.RawQuery = ""
-		sent.URL = &plain
 	}
 	op.askRange(sent)
 	body, err := requestBody(req, first)
@@ -315,28 +307,8 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	if temporary(fault.KindOf(refusal)) {
 		return t.retry(op, req, refusal, resp.Header.Get("Retry-After"))
 	}
-	if op.verb == verbPutBlob && !chunksMayPass(req.Method, resp.StatusCode) {
-		return nil, false, op.fail(refusal)
-	}
-	// regclient would log in at a challenge and wait at Retry-After; both is
-	// done here.
-	resp.Header.Del("WWW-Authenticate")
-	resp.Header.Del("Retry-After")
 	resp.Body = http.NoBody
 	return resp, false, nil
-}
-
-// chunksMayPass reports whether a refused upload may go on: whole ones in chunks,
-// when they were too large (Q8: some registries say 416), and with a chunk at the
-// wrong place, which regclient moves.
-func chunksMayPass(method string, status int) bool {
-	switch method {
-	case http.MethodPut:
-		return status == http.StatusRequestEntityTooLarge || status == http.StatusRequestedRangeNotSatisfiable
-	case http.MethodPatch:
-		return status == http.StatusRequestedRangeNotSatisfiable
-	}
-	return true
 }
 
 // visiblePause is how long a pause must be for a person to be told of it; a run
@@ -477,9 +449,6 @@ func (t *transport) acceptWhole(op *operation, req *http.Request, resp *http.Res
 		return t.retry(op, req, networkFault(op, err), "")
 	case int64(len(body)) > limit:
 		return nil, false, op.fail(protocol(op.subject, "the answer is larger than %d bytes", limit))
-	case op.verb == verbTags && json.Unmarshal(body, &struct{}{}) != nil: // regclient takes nothing at all for no tags
-		return nil, false, op.fail(protocol(op.subject, "the tag list is not JSON").
-			Hint("check that %s is a registry and not a web page in front of it", op.repo.Host))
 	}
 	op.mu.Lock()
 	op.answer = &answer{resp.Header, body}
@@ -499,31 +468,47 @@ func readWhole(resp *http.Response, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(resp.Body, limit+1))
 }
 
-// trackSession remembers the upload that the registry opened, and checks where
-// it wants the bytes.
+// trackSession remembers the upload that the registry opened, and where its next
+// part goes.
 func (t *transport) trackSession(op *operation, req *http.Request, resp *http.Response) *fault.Error {
 	location := resp.Header.Get("Location")
+	asked := req.Method == http.MethodGet || req.Method == http.MethodPatch
 	var session *url.URL
-	if resp.StatusCode == http.StatusAccepted && location != "" && req.Method != http.MethodDelete {
-		to, err := req.URL.Parse(location)
-		if err != nil {
-			return protocol(op.subject, "%s names an upload address that is none", op.repo.Host)
+	switch early := req.Method == http.MethodPatch && resp.StatusCode == http.StatusCreated && strings.Contains(location, "/blobs/sha256:"); {
+	case early, req.Method == http.MethodHead, asked && location == "":
+		// The upload is where it was. Behind a chunk some say no address, or the
+		// blob's, as if that were all (Q7).
+		op.mu.Lock()
+		defer op.mu.Unlock()
+		op.early, op.requests = op.early || early, 0
+		return nil
+	case location != "" && (asked || resp.StatusCode == http.StatusAccepted && req.Method != http.MethodDelete):
+		var err *fault.Error
+		if session, err = t.uploadAddress(op, req, location); err != nil {
+			return err
 		}
-		if to.Scheme == "http" && t.self.scheme == "https" && to.Hostname() == req.URL.Hostname() {
-			// A registry behind a proxy does not know that it speaks TLS (Q11).
-			to.Scheme, to.Host = req.URL.Scheme, req.URL.Host
-			resp.Header.Set("Location", to.String())
-		}
-		if !t.self.same(originOf(to)) {
-			return protocol(op.subject, "%s wants the upload at another host, %s", op.repo.Host, to.Host).
-				Hint("configure relative upload addresses at the registry, or the forwarded host and scheme at its proxy")
-		}
-		session = to
 	}
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	op.session, op.requests = session, 0 // each chunk accepted is a step ahead
 	return nil
+}
+
+// uploadAddress checks where the registry wants the bytes.
+func (t *transport) uploadAddress(op *operation, req *http.Request, location string) (*url.URL, *fault.Error) {
+	to, err := req.URL.Parse(location)
+	if err != nil {
+		return nil, protocol(op.subject, "%s names an upload address that is none", op.repo.Host)
+	}
+	if to.Scheme == "http" && t.self.scheme == "https" && to.Hostname() == req.URL.Hostname() {
+		// A registry behind a proxy does not know that it speaks TLS (Q11).
+		to.Scheme, to.Host = req.URL.Scheme, req.URL.Host
+	}
+	if !t.self.same(originOf(to)) {
+		return nil, protocol(op.subject, "%s wants the upload at another host, %s", op.repo.Host, to.Host).
+			Hint("configure relative upload addresses at the registry, or the forwarded host and scheme at its proxy")
+	}
+	return to, nil
 }
 
 // closeSession cancels the upload that a failed operation leaves behind, also
