@@ -540,7 +540,7 @@ func TestPublishWithoutMount(t *testing.T) {
 	for _, status := range []int{202, 401, 405} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			b := newBench(t)
-			target := registrytest.Start(t, registrytest.New(registrytest.WithoutMount(status)))
+			target := registrytest.Start(t, registrytest.New(registrytest.Q5Mount(status)))
 			p, c := b.publishTo(target)
 			if _, _, err := p.Publish(t.Context(), &c); err != nil {
 				t.Fatal(err)

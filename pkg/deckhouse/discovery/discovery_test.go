@@ -110,7 +110,7 @@ func TestLayerIsProven(t *testing.T) {
 
 // edition is a small complete source.
 func edition(t *testing.T) *source {
-	s := newSource(t, registrytest.WithPageSize(2))
+	s := newSource(t, registrytest.Q25Pages(2, registrytest.PagesByPath))
 	s.channel(t, "/release-channel", "alpha", `{"version":"v1.72.10","suspend":true,"canary":{}}`)
 	for _, name := range []string{"beta", "early-access", "stable", "rock-solid"} {
 		s.channel(t, "/release-channel", name, `{"version":"v1.70.0"}`)

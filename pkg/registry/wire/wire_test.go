@@ -73,13 +73,13 @@ func TestConformance(t *testing.T) {
 	for name, opts := range map[string][]registrytest.Option{
 		"plain":         nil,
 		"files":         {registrytest.WithDir(t.TempDir())},
-		"odd":           {registrytest.WithoutHead(405), registrytest.WithoutDigestHeader(), registrytest.WithoutRange(), registrytest.WithoutMount(405)},
+		"odd":           {registrytest.Q13NoHead(405), registrytest.Q44NoDigest(), registrytest.WithoutRange(), registrytest.Q5Mount(405)},
 		"basic":         {registrytest.WithBasicAuth("u", "p")},
 		"short tokens":  {registrytest.WithTokenAuth(token)},
-		"small body":    {registrytest.WithMaxBody(2 << 20)},
-		"mount refused": {registrytest.WithoutMount(202)},
-		"no referrers":  {registrytest.WithoutReferrers()},
-		"small pages":   {registrytest.WithPageSize(2)},
+		"small body":    {registrytest.Q8Limit(413, 2 << 20)},
+		"mount refused": {registrytest.Q5Mount(202)},
+		"no referrers":  {registrytest.Q21NoReferrers()},
+		"small pages":   {registrytest.Q25Pages(2, registrytest.PagesByPath)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -632,9 +632,9 @@ func TestTagPages(t *testing.T) {
 		reg.PutManifest("a", tag, oci.MediaTypeIndex, registrytest.IndexManifest())
 	}
 	for name, opts := range map[string]registrytest.Option{
-		"as asked":  registrytest.WithPageSize(0),
-		"100":       registrytest.WithPageSize(100),
-		"odd pages": registrytest.WithPageSize(333),
+		"as asked":  registrytest.Q25Pages(0, registrytest.PagesByPath),
+		"100":       registrytest.Q25Pages(100, registrytest.PagesByPath),
+		"odd pages": registrytest.Q25Pages(333, registrytest.PagesByPath),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -668,7 +668,7 @@ func TestTagPages(t *testing.T) {
 			t.Error(diff)
 		}
 	})
-	srv := start(t, registrytest.WithoutTagList(405))
+	srv := start(t, registrytest.Q27NoTagList(405))
 	_, err := newClient(t).Tags(t.Context(), srv.Repository("a"))
 	registrytest.WantKind(t, err, fault.Unsupported)
 }
@@ -688,7 +688,7 @@ func (w withoutLink) Write(p []byte) (int, error) {
 func TestMountRefused(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{202, 400, 401, 403, 404, 405} {
-		srv := start(t, registrytest.WithoutMount(status))
+		srv := start(t, registrytest.Q5Mount(status))
 		desc := srv.PutBlob("a", []byte("x"))
 		mounted, err := newClient(t).MountBlob(t.Context(), srv.Repository("b"), desc, srv.Repository("a"))
 		if mounted || err != nil {
@@ -727,7 +727,7 @@ func TestPutBlobFailures(t *testing.T) {
 		}
 	}
 
-	srv := start(t, registrytest.WithMaxBody(1000))
+	srv := start(t, registrytest.Q8Limit(413, 1000))
 	err := newClient(t).PutBlob(t.Context(), srv.Repository("a"), desc, bytes.NewReader(blob))
 	registrytest.WantKind(t, err, fault.Unsupported)
 	if n := srv.OpenUploads(); n != 0 {
