@@ -300,7 +300,9 @@ func TestDiscoverFailures(t *testing.T) {
 		seen := map[string]bool{}
 		for _, r := range clean.Requests() {
 			key := fmt.Sprint(r.Method, r.Kind, r.Repository, r.Reference)
-			if r.Kind != registrytest.KindPing && !seen[key] {
+			// What the client asks for its own sake (Q13) decides nothing.
+			own := r.Method == http.MethodHead && strings.HasPrefix(r.Reference, "sha256:")
+			if r.Kind != registrytest.KindPing && !own && !seen[key] {
 				seen[key] = true
 				requests = append(requests, r)
 			}

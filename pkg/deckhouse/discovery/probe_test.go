@@ -43,7 +43,7 @@ func proxyPolicy() deckhouse.Policy {
 func (s *source) asked(path string) []string {
 	var out []string
 	for _, r := range s.Requests() {
-		if r.Kind == registrytest.KindManifest && r.Method == http.MethodHead && r.Repository == root+path && !deckhouse.IsChannel(r.Reference) {
+		if r.Kind == registrytest.KindManifest && r.Method == http.MethodHead && r.Repository == root+path && oci.ValidTag(r.Reference) && !deckhouse.IsChannel(r.Reference) {
 			out = append(out, r.Reference)
 		}
 	}

@@ -104,6 +104,7 @@ type host struct {
 	client    *http.Client // over transport
 	limits    limits
 	bodies    bodies
+	heads     heads
 	silent    sync.Map // paths of repositories without the referrers API
 }
 
