@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -15,28 +16,33 @@ import (
 // changed for their sake: another digest would be another image, without a
 // signature.
 func (p *publishing) explain(err error, m *contract.Manifest, body []byte) error {
+	cause := fault.CauseOf(err)
 	refusal := fault.New(fault.KindOf(err), "", err)
-	switch fault.CauseOf(err) {
-	case fault.BodyTooLarge:
-		return refusal.Hint("the manifest has %d bytes, and registries need not take more than 4 MiB; raise the limit there, or leave this image out", len(body)) // Q36
-	case fault.ManifestRefused:
-	default:
-		return err
+	if cause == fault.BodyTooLarge { // Q36
+		return refusal.Hint("the manifest has %d bytes, and registries need not take more than 4 MiB; raise the limit there, or leave this image out", len(body))
 	}
 	parsed, parseErr := oci.ParseManifest(m.MediaType, body)
-	if parseErr != nil {
+	if parseErr != nil || cause != fault.ManifestRefused && cause != fault.ArtifactRefused {
 		return err
 	}
-	twice, lacks := repeated(parsed.Manifests), p.configLacks(parsed)
-	switch {
-	case twice != "": // Q17
-		return refusal.Hint("the index lists %s twice, which some registries refuse; it is not altered, for its signature would break: ask its publisher for another", twice)
-	case lacks != "": // Q20
-		return refusal.Hint("some registries want rootfs and history in the config of an image, and this one has no %s; it cannot be added without another digest", lacks)
-	case parsed.Subject != nil: // Q22
-		return refusal.Hint("it is attached to %s, of type %s, which the registry may not take for a subject; ferry-fetch --skip-attachments leaves out what is attached", parsed.Subject.Digest, parsed.Subject.MediaType)
+	var hints []string
+	add := func(format string, args ...any) { hints = append(hints, fmt.Sprintf(format, args...)) }
+	if hint := fault.HintOf(err); hint != "" {
+		add("%s", hint)
 	}
-	return refusal.Hint("the registry may not take manifests of the type %s; it is not converted, for its digest and signature would break", parsed.MediaType) // Q18
+	if twice := repeated(parsed.Manifests); twice != "" { // Q17
+		add("the index lists %s twice, which some registries refuse; it is not altered, for its signature would break: ask its publisher for another", twice)
+	}
+	if lacks := p.configLacks(parsed); lacks != "" { // Q20
+		add("some registries want rootfs and history in the config of an image, and this one has no %s; it cannot be added without another digest", lacks)
+	}
+	if parsed.Subject != nil { // Q22
+		add("it is attached to %s, of type %s, which the registry may not take for a subject; --skip-attachments leaves out what is attached", parsed.Subject.Digest, parsed.Subject.MediaType)
+	}
+	if cause == fault.ManifestRefused { // Q18
+		add("the registry may not take manifests of the type %s; it is not converted, for its digest and signature would break", parsed.MediaType)
+	}
+	return refusal.Hint("%s", strings.Join(hints, "; or "))
 }
 
 // repeated returns a digest that an index lists twice, or "".

@@ -46,8 +46,8 @@ func Q7Chunk(status int) Quirk {
 	})
 }
 
-// Q7Early answers a chunk as if the whole blob were there, and the end of the
-// upload with 400, though it is the end.
+// Q7Early answers a chunk as if the whole blob were there, and what ends chunks with
+// 400, though it does end them.
 func Q7Early() Quirk {
 	return edits("Q7", "a chunk counts as the blob, and its end is refused", func(a *answering) {
 		switch {
@@ -55,7 +55,7 @@ func Q7Early() Quirk {
 		case a.req.Method == http.MethodPatch && a.status == http.StatusAccepted:
 			a.status = http.StatusCreated
 			a.Header().Set("Location", "/v2/"+a.p.Repository+"/blobs/"+string(oci.DigestOf(nil)))
-		case a.req.Method == http.MethodPut && a.status == http.StatusCreated:
+		case a.req.Method == http.MethodPut && a.req.ContentLength == 0 && a.status == http.StatusCreated:
 			a.status = http.StatusBadRequest
 		}
 	})

@@ -68,6 +68,9 @@ func (r refusal) Error() string {
 // kind classifies the refusal. A code may say more than the status: some
 // registries hide "denied" behind 404 and "too many requests" behind others.
 func (r refusal) kind() *fault.Kind {
+	if r.later && r.status == http.StatusForbidden { // a right that comes by waiting is a limit (Q29)
+		return fault.RateLimited
+	}
 	switch r.code {
 	case "DENIED", "UNAUTHORIZED":
 		if r.status < 500 {
@@ -79,12 +82,7 @@ func (r refusal) kind() *fault.Kind {
 		return fault.NotFound // of a manifest that was sent: a part of it
 	}
 	switch r.status {
-	case http.StatusForbidden:
-		if r.later { // a right that comes by waiting is a limit (Q29)
-			return fault.RateLimited
-		}
-		return fault.Denied
-	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
 		return fault.Denied
 	case http.StatusNotFound:
 		return fault.NotFound

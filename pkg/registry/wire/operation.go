@@ -171,10 +171,10 @@ func (op *operation) fault(caller context.Context, err error) error {
 		return fault.New(fault.KindOf(caller.Err()), op.subject, caller.Err())
 	case failure != nil:
 		return failure
-	case refusal != nil:
-		return refusal
 	case errors.As(err, &failure):
 		return failure
+	case refusal != nil:
+		return refusal
 	}
 	return fault.New(fault.Protocol, op.subject, withoutURL(err)).
 		Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)

@@ -45,7 +45,7 @@ func (o origin) same(other origin) bool { return o.normal() == other.normal() }
 // origin (N3 to N5), bounds what is read (N9), and gives up on silence (N16).
 type transport struct {
 	opts   Options
-	base   http.RoundTripper
+	base   *http.Transport
 	self   origin
 	auth   *authorizer
 	limits limits
@@ -59,6 +59,10 @@ type transport struct {
 // maxRequests ends an operation that makes requests without a byte moving.
 const maxRequests = 40
 
+// staleConnections is how many connections that had been closed meanwhile a request
+// may meet, each time to be sent again at once.
+const staleConnections = 2
+
 // RoundTrip implements http.RoundTripper for the requests of operations.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	op := operationOf(req.Context())
@@ -68,7 +72,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.guard(op, req); err != nil {
 		return nil, op.fail(err)
 	}
-	logins := 0
+	logins, stale := 0, 0
 	for first := true; ; first = false {
 		sent, release, err := t.prepare(op, req, first)
 		if err != nil {
@@ -76,6 +80,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		resp, err := t.send(op, sent)
 		release()
+		if err != nil && stale < staleConnections && strings.Contains(err.Error(), "server closed idle connection") {
+			// Some proxies close what nobody uses without a word (Q43). It says
+			// nothing of the registry, and net/http repeats reads alone.
+			stale++
+			t.base.CloseIdleConnections()
+			continue
+		}
 		if err == nil && resp.StatusCode == http.StatusUnauthorized && logins < 2 && t.self.same(originOf(req.URL)) {
 			// A token may expire at any request, and a challenge may ask
 			// for more than the last one: two logins a request (N17).
@@ -529,7 +540,8 @@ func (t *transport) closeSession(ctx context.Context, op *operation) {
 	}
 }
 
-// deleteSession asks once more where the login has expired meanwhile.
+// deleteSession asks once more where the login has expired meanwhile, the connection
+// broke, or the registry had too much to do.
 func (t *transport) deleteSession(ctx context.Context, op *operation, session *url.URL) error {
 	for tries := 2; ; tries-- {
 		req, err := http.NewRequestWithContext(ctx, http.MethodDelete, session.String(), nil)
@@ -541,6 +553,9 @@ func (t *transport) deleteSession(ctx context.Context, op *operation, session *u
 			return err
 		}
 		resp, err := t.base.RoundTrip(req)
+		if err != nil && tries > 1 && ctx.Err() == nil {
+			continue // an idle connection may have been closed (Q43), and net/http repeats no DELETE
+		}
 		if err != nil {
 			return withoutURL(err)
 		}
@@ -552,7 +567,7 @@ func (t *transport) deleteSession(ctx context.Context, op *operation, session *u
 		}
 		resp.Body.Close()
 		switch {
-		case again:
+		case again, temporary(refusal{status: resp.StatusCode}.kind()) && tries > 1:
 		case resp.StatusCode < 300:
 			return nil
 		default:
