@@ -93,7 +93,7 @@ func TestProbeAgain(t *testing.T) {
 // A registry that wants tokens gives them for a probe, too.
 func TestProbeWithTokens(t *testing.T) {
 	t.Parallel()
-	srv := registrytest.Start(t, registrytest.New(registrytest.WithDelete(), registrytest.WithTokenAuth(registrytest.TokenAuth{User: "u", Password: "p"})))
+	srv := registrytest.Start(t, registrytest.New(registrytest.WithTokenAuth(registrytest.TokenAuth{User: "u", Password: "p"})))
 	cmd := program(t, "ferry-publish", "probe", srv.Host+"/mirror", "--insecure", "--login", "u")
 	cmd.Env = append(cmd.Env, "D8_MIRROR_REGISTRY_PASSWORD=p")
 	r := finish(t, cmd)
@@ -114,7 +114,7 @@ func TestMissingRepositoriesAreNamedAtOnce(t *testing.T) {
 	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	disk := packed(t, src.Host)
-	dst := registrytest.Start(t, registrytest.New(registrytest.WithDelete()))
+	dst := registrytest.Start(t, registrytest.New())
 	missing := []string{"mirror/install", "mirror/release-channel", "mirror/modules/mod-00", "mirror/security/trivy-db"}
 	for i, path := range missing {
 		dst.Inject(registrytest.Fault{Repository: path, Method: "POST", Times: registrytest.Always, Status: []int{404, 403}[i%2]})
@@ -168,7 +168,7 @@ func TestTooDeepForTheTarget(t *testing.T) {
 	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	inventory := fetched(t, src.Host, t.TempDir())
-	dst := registrytest.Start(t, registrytest.New(registrytest.WithDelete()))
+	dst := registrytest.Start(t, registrytest.New())
 	dst.Inject(registrytest.Fault{Times: registrytest.Always, Status: 400, Match: func(r *http.Request) bool {
 		path, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/blobs/")
 		return strings.HasSuffix(r.URL.Path, "/blobs/uploads/") && strings.Count(path, "/") > 3
@@ -233,7 +233,7 @@ func TestArtifactTypesOfTheBundle(t *testing.T) {
 	t.Parallel()
 	src, _ := source(t, edition.Tiny())
 	inventory := fetched(t, src.Host, t.TempDir())
-	dst := registrytest.Start(t, registrytest.New(registrytest.WithDelete()))
+	dst := registrytest.Start(t, registrytest.New())
 	// The fourth manifest of a probe is an artifact.
 	dst.Inject(registrytest.Fault{Method: "PUT", Kind: registrytest.KindManifest, Skip: 3, Status: 400})
 	file, _ := probed(t, dst.Host+"/mirror")
@@ -261,7 +261,7 @@ func TestArtifactTypesOfTheBundle(t *testing.T) {
 // registry.
 func TestProbeUsage(t *testing.T) {
 	t.Parallel()
-	dst := registrytest.Start(t, registrytest.New(registrytest.WithDelete()))
+	dst := registrytest.Start(t, registrytest.New())
 	file, _ := probed(t, dst.Host+"/mirror", "--read-only")
 	src, _ := source(t, edition.Tiny())
 	inventory := fetched(t, src.Host, t.TempDir())

@@ -28,9 +28,9 @@ func TestPublishRequests(t *testing.T) {
 	}
 	for name, opts := range map[string][]registrytest.Option{
 		"a registry that can all":   nil,
-		"one without referrers":     {registrytest.WithoutReferrers()},
-		"one that does not mount":   {registrytest.WithoutMount(202)},
-		"one without lists of tags": {registrytest.WithoutTagList(405)},
+		"one without referrers":     {registrytest.Q21NoReferrers()},
+		"one that does not mount":   {registrytest.Q5Mount(202)},
+		"one without lists of tags": {registrytest.Q27NoTagList(405)},
 	} {
 		target := registrytest.Start(t, registrytest.New(opts...))
 		receipt := run(t, inventory, "ferry-publish", target.Host+"/mirror", "--insecure")

@@ -333,7 +333,7 @@ func TestInstallShapes(t *testing.T) {
 // S11.2.11, S1.10.4: a catalogue of more than a thousand names, page by page.
 func TestLongCatalogue(t *testing.T) {
 	t.Parallel()
-	src := registrytest.Start(t, registrytest.New(registrytest.WithPageSize(1000)))
+	src := registrytest.Start(t, registrytest.New(registrytest.Q25Pages(1000, registrytest.PagesByPath)))
 	image := src.PutImage(ee+"/modules", "mod-0000", files(t, "x", "1"))
 	body := src.Content(image.Digest)
 	for i := range 2300 {

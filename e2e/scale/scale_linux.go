@@ -111,7 +111,7 @@ type bench struct {
 // chain runs all stages over a source of n images, each on the document of the one
 // before it.
 func (b bench) chain(ctx context.Context, s shape, n int) ([]Stage, error) {
-	reg := registrytest.New(registrytest.WithoutReferrers())
+	reg := registrytest.New(registrytest.Q21NoReferrers())
 	host, stop, err := reg.Listen("127.0.0.1:0")
 	if err != nil {
 		return nil, err

@@ -96,7 +96,7 @@ func TestRunRefusesSizes(t *testing.T) {
 func TestSourcesHaveWhatTheySay(t *testing.T) {
 	bins := binaries(t)
 	for _, s := range shapes() {
-		reg := registrytest.New(registrytest.WithoutReferrers())
+		reg := registrytest.New(registrytest.Q21NoReferrers())
 		host, stop, err := reg.Listen("127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)

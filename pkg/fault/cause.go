@@ -136,6 +136,25 @@ var (
 			"Quay: set FEATURE_GENERAL_OCI_SUPPORT: true, list the types under ALLOWED_OCI_ARTIFACT_TYPES in its config.yaml, and restart it",
 			"or leave what cannot be stored out of the bundle",
 		})
+	// ManifestRefused is a manifest that a registry finds invalid, or of a type that
+	// it does not take. What it dislikes in this one may stand in the hint.
+	ManifestRefused = NewCause("manifest-refused",
+		[]string{
+			"the registry does not take manifests of this type: some know only Docker's, some only OCI's",
+			"it wants more than the specification does, such as a config with rootfs and history, or an index without repetitions",
+		},
+		[]string{
+			"let the registry take such manifests, or use a newer release of it; nothing is converted here, for digests and signatures would not fit any more",
+			"or leave what cannot be stored out of the bundle",
+		})
+	// TargetFull is a registry that has no room for what is sent.
+	TargetFull = NewCause("target-full",
+		[]string{"the quota of the project or of the user is used up", "the registry's storage is full"},
+		[]string{"raise the quota or make room, and run the same command again; it sends what is missing"})
+	// TagImmutable is a tag that leads elsewhere and may not be changed.
+	TagImmutable = NewCause("tag-immutable",
+		[]string{"the registry has a rule that tags are written once, for all or for those that fit a pattern, such as signatures"},
+		[]string{"if the tag should lead to what is published now, lift the rule for it or delete it there, and run the same command again"})
 	// BodyTooLarge is 413.
 	BodyTooLarge = NewCause("body-too-large",
 		[]string{"a proxy in front of the registry limits the size of request bodies (nginx: client_max_body_size)", "the registry has a limit of its own for blobs or projects"},

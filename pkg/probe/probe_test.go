@@ -102,22 +102,20 @@ func TestFeatures(t *testing.T) {
 		feature contract.Feature
 		status  int
 	}{
-		"nothing in its way":          {opts: []registrytest.Option{registrytest.WithDelete()}, feature: "sparse-index", status: 400},
-		"Q5: mount refused":           {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Kind: registrytest.KindMount, Status: 405}, want: map[contract.Feature]contract.Verdict{"mount": no}, feature: "mount", status: 405},
-		"Q5: mount forbidden":         {opts: []registrytest.Option{registrytest.WithDelete(), registrytest.WithoutMount(403)}, want: map[contract.Feature]contract.Verdict{"mount": unknown}, feature: "mount", status: 403},
-		"Q5: upload instead of mount": {opts: []registrytest.Option{registrytest.WithDelete(), registrytest.WithoutMount(202)}, want: map[contract.Feature]contract.Verdict{"mount": no}, feature: "mount", status: 202},
-		"Q13: HEAD refused":           {opts: []registrytest.Option{registrytest.WithDelete(), registrytest.WithoutDigestHeader()}, want: map[contract.Feature]contract.Verdict{"head-digest": no}, feature: "head-digest", status: 200},
-		"Q21: no referrers API":       {opts: []registrytest.Option{registrytest.WithDelete(), registrytest.WithoutReferrers()}, want: map[contract.Feature]contract.Verdict{"referrers-api": no}, feature: "referrers-api", status: 404},
+		"nothing in its way":          {feature: "sparse-index", status: 400},
+		"Q5: mount refused":           {fault: registrytest.Fault{Kind: registrytest.KindMount, Status: 405}, want: map[contract.Feature]contract.Verdict{"mount": no}, feature: "mount", status: 405},
+		"Q5: mount forbidden":         {opts: []registrytest.Option{registrytest.Q5Mount(403)}, want: map[contract.Feature]contract.Verdict{"mount": unknown}, feature: "mount", status: 403},
+		"Q5: upload instead of mount": {opts: []registrytest.Option{registrytest.Q5Mount(202)}, want: map[contract.Feature]contract.Verdict{"mount": no}, feature: "mount", status: 202},
+		"Q13: HEAD refused":           {opts: []registrytest.Option{registrytest.Q13NoDigest()}, want: map[contract.Feature]contract.Verdict{"head-digest": no}, feature: "head-digest", status: 200},
+		"Q21: no referrers API":       {opts: []registrytest.Option{registrytest.Q21NoReferrers()}, want: map[contract.Feature]contract.Verdict{"referrers-api": no}, feature: "referrers-api", status: 404},
 		"Q21: the API lists nothing": {
-			opts:  []registrytest.Option{registrytest.WithDelete()},
 			fault: registrytest.Fault{Kind: registrytest.KindReferrers, Times: registrytest.Always, ContentType: oci.MediaTypeIndex, Body: `{"schemaVersion":2,"mediaType":"` + oci.MediaTypeIndex + `","manifests":[]}`},
 			want:  map[contract.Feature]contract.Verdict{"referrers-api": no}, feature: "referrers-api", status: 200,
 		},
-		"Q24: immutable tags":    {opts: []registrytest.Option{registrytest.WithDelete(), registrytest.WithImmutableTags()}, want: map[contract.Feature]contract.Verdict{"tag-overwrite": no}, feature: "tag-overwrite", status: 400},
-		"Q25: no tag list":       {opts: []registrytest.Option{registrytest.WithDelete(), registrytest.WithoutTagList(405)}, want: map[contract.Feature]contract.Verdict{"tag-list": no}, feature: "tag-list", status: 405},
-		"Q25: the list is empty": {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Kind: registrytest.KindTags, Times: registrytest.Always, Body: `{"name":"x","tags":null}`}, want: map[contract.Feature]contract.Verdict{"tag-list": no}, feature: "tag-list", status: 200},
+		"Q24: immutable tags":    {opts: []registrytest.Option{registrytest.Q24ImmutableTags(400)}, want: map[contract.Feature]contract.Verdict{"tag-overwrite": no}, feature: "tag-overwrite", status: 400},
+		"Q25: no tag list":       {opts: []registrytest.Option{registrytest.Q27NoTagList(405)}, want: map[contract.Feature]contract.Verdict{"tag-list": no}, feature: "tag-list", status: 405},
+		"Q25: the list is empty": {fault: registrytest.Fault{Kind: registrytest.KindTags, Times: registrytest.Always, Body: `{"name":"x","tags":null}`}, want: map[contract.Feature]contract.Verdict{"tag-list": no}, feature: "tag-list", status: 200},
 		"Q18: OCI images refused": {
-			opts:  []registrytest.Option{registrytest.WithDelete()},
 			fault: registrytest.Fault{Match: manifest(oci.MediaTypeManifest), Times: registrytest.Always, Status: 415},
 			want: map[contract.Feature]contract.Verdict{
 				"oci-image": no, "bare-config": no, "artifact": no, "oci-index": unknown, "sparse-index": unknown, "subject": unknown, "docker-subject": unknown,
@@ -125,21 +123,19 @@ func TestFeatures(t *testing.T) {
 			},
 			feature: "oci-image", status: 415,
 		},
-		"Q18: Docker lists refused": {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Match: manifest(oci.MediaTypeDockerList), Status: 404}, want: map[contract.Feature]contract.Verdict{"docker-index": no}, feature: "docker-index", status: 404},
-		"a failure is no answer":    {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Match: manifest(oci.MediaTypeDockerList), Times: registrytest.Always, Status: 500}, want: map[contract.Feature]contract.Verdict{"docker-index": unknown}, feature: "docker-index", status: 500},
-		"one failure heals":         {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Match: manifest(oci.MediaTypeDockerList), Status: 503}, feature: "docker-index", status: 201},
-		"a cut is no answer":        {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Match: manifest(oci.MediaTypeDockerList), Times: registrytest.Always, Drop: true}, want: map[contract.Feature]contract.Verdict{"docker-index": unknown}, feature: "docker-index"},
+		"Q18: Docker lists refused": {fault: registrytest.Fault{Match: manifest(oci.MediaTypeDockerList), Status: 404}, want: map[contract.Feature]contract.Verdict{"docker-index": no}, feature: "docker-index", status: 404},
+		"a failure is no answer":    {fault: registrytest.Fault{Match: manifest(oci.MediaTypeDockerList), Times: registrytest.Always, Status: 500}, want: map[contract.Feature]contract.Verdict{"docker-index": unknown}, feature: "docker-index", status: 500},
+		"one failure heals":         {fault: registrytest.Fault{Match: manifest(oci.MediaTypeDockerList), Status: 503}, feature: "docker-index", status: 201},
+		"a cut is no answer":        {fault: registrytest.Fault{Match: manifest(oci.MediaTypeDockerList), Times: registrytest.Always, Drop: true}, want: map[contract.Feature]contract.Verdict{"docker-index": unknown}, feature: "docker-index"},
 		"Q34: sparse indexes": {
-			opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Match: manifest(oci.MediaTypeIndex), Skip: 1, Status: 201},
-			want: map[contract.Feature]contract.Verdict{"sparse-index": yes}, feature: "sparse-index", status: 201,
+			fault: registrytest.Fault{Match: manifest(oci.MediaTypeIndex), Skip: 1, Status: 201},
+			want:  map[contract.Feature]contract.Verdict{"sparse-index": yes}, feature: "sparse-index", status: 201,
 		},
 		"Q44: OCI-Tag": {
-			opts:  []registrytest.Option{registrytest.WithDelete()},
 			fault: registrytest.Fault{Match: func(r *http.Request) bool { return r.URL.Query().Has("tag") }, Status: 201, Header: http.Header{"Oci-Tag": {"ferry-probe-2"}}},
 			want:  map[contract.Feature]contract.Verdict{"oci-tag": yes, "delete-tag-alone": no}, feature: "oci-tag", status: 201,
 		},
 		"Q9: no chunks": {
-			opts:  []registrytest.Option{registrytest.WithDelete()},
 			fault: registrytest.Fault{Method: "PATCH", Times: registrytest.Always, Status: 405},
 			want:  map[contract.Feature]contract.Verdict{"chunks": no}, feature: "chunks", status: 405,
 		},
@@ -172,17 +168,17 @@ func TestLeftovers(t *testing.T) {
 		want  map[contract.Feature]contract.Verdict
 		left  int // 4 blobs, 8 manifests, 2 tags
 	}{
-		"none is refused":    {opts: []registrytest.Option{registrytest.WithDelete()}, want: map[contract.Feature]contract.Verdict{}},
-		"nothing is deleted": {left: 14, want: map[contract.Feature]contract.Verdict{"delete-tag": no, "delete-manifest": no, "delete-blob": no, "delete-tag-alone": unknown}},
-		"only said":          {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Method: "DELETE", Kind: registrytest.KindBlob, Times: registrytest.Always, Status: 202}, left: 4, want: map[contract.Feature]contract.Verdict{"delete-blob": no}},
-		"said to be absent":  {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Method: "DELETE", Kind: registrytest.KindBlob, Times: registrytest.Always, Status: 404}, left: 4, want: map[contract.Feature]contract.Verdict{"delete-blob": no}},
-		"only by digest":     {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Match: deletesTag, Times: registrytest.Always, Status: 400}, want: map[contract.Feature]contract.Verdict{"delete-tag": no, "delete-tag-alone": unknown}},
-		"manifests not": {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Match: func(r *http.Request) bool {
+		"none is refused":    {want: map[contract.Feature]contract.Verdict{}},
+		"nothing is deleted": {opts: []registrytest.Option{registrytest.Q33Delete(405)}, left: 14, want: map[contract.Feature]contract.Verdict{"delete-tag": no, "delete-manifest": no, "delete-blob": no, "delete-tag-alone": unknown}},
+		"only said":          {fault: registrytest.Fault{Method: "DELETE", Kind: registrytest.KindBlob, Times: registrytest.Always, Status: 202}, left: 4, want: map[contract.Feature]contract.Verdict{"delete-blob": no}},
+		"said to be absent":  {fault: registrytest.Fault{Method: "DELETE", Kind: registrytest.KindBlob, Times: registrytest.Always, Status: 404}, left: 4, want: map[contract.Feature]contract.Verdict{"delete-blob": no}},
+		"only by digest":     {fault: registrytest.Fault{Match: deletesTag, Times: registrytest.Always, Status: 400}, want: map[contract.Feature]contract.Verdict{"delete-tag": no, "delete-tag-alone": unknown}},
+		"manifests not": {fault: registrytest.Fault{Match: func(r *http.Request) bool {
 			return r.Method == "DELETE" && strings.Contains(r.URL.Path, "/manifests/sha256:")
 		}, Times: registrytest.Always, Status: 405}, left: 8, want: map[contract.Feature]contract.Verdict{"delete-manifest": no}},
-		"no right to delete":    {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Match: func(r *http.Request) bool { return r.Method == "DELETE" && !strings.Contains(r.URL.Path, "/uploads/") }, Times: registrytest.Always, Status: 403}, left: 14, want: map[contract.Feature]contract.Verdict{"delete-tag": unknown, "delete-manifest": unknown, "delete-blob": unknown, "delete-tag-alone": unknown}},
-		"uploads stay (Q40)":    {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Method: "DELETE", Kind: registrytest.KindUpload, Times: registrytest.Always, Status: 405}, left: -1, want: map[contract.Feature]contract.Verdict{"cancel-upload": no}},
-		"repositories are made": {opts: []registrytest.Option{registrytest.WithDelete()}, fault: registrytest.Fault{Kind: registrytest.KindTags, Times: registrytest.Always, Body: `{"tags":["ferry-probe"]}`}, left: 2, want: map[contract.Feature]contract.Verdict{}},
+		"no right to delete":    {fault: registrytest.Fault{Match: func(r *http.Request) bool { return r.Method == "DELETE" && !strings.Contains(r.URL.Path, "/uploads/") }, Times: registrytest.Always, Status: 403}, left: 14, want: map[contract.Feature]contract.Verdict{"delete-tag": unknown, "delete-manifest": unknown, "delete-blob": unknown, "delete-tag-alone": unknown}},
+		"uploads stay (Q40)":    {fault: registrytest.Fault{Method: "DELETE", Kind: registrytest.KindUpload, Times: registrytest.Always, Status: 405}, left: -1, want: map[contract.Feature]contract.Verdict{"cancel-upload": no}},
+		"repositories are made": {fault: registrytest.Fault{Kind: registrytest.KindTags, Times: registrytest.Always, Body: `{"tags":["ferry-probe"]}`}, left: 2, want: map[contract.Feature]contract.Verdict{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -233,8 +229,9 @@ func TestReadOnly(t *testing.T) {
 	for f := range all(nil) {
 		want[f] = unknown
 	}
-	// registrytest does not know the repository, so its tags tell nothing.
-	want["write"], want["cancel-upload"], want["referrers-api"] = yes, yes, unknown
+	// registrytest does not know the repository, so its tags tell nothing. It lists no
+	// referrers there, which is an answer.
+	want["write"], want["cancel-upload"], want["referrers-api"] = yes, yes, yes
 	if diff := cmp.Diff(want, verdicts(spec)); diff != "" {
 		t.Errorf("features (-want +got):\n%s", diff)
 	}
@@ -339,7 +336,7 @@ func TestBody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := registrytest.Start(t, registrytest.New(registrytest.WithDelete()))
+			srv := registrytest.Start(t, registrytest.New())
 			if !tc.chunks {
 				srv.Inject(registrytest.Fault{Method: "PATCH", Times: registrytest.Always, Status: 404})
 			}
@@ -373,7 +370,7 @@ func TestBody(t *testing.T) {
 // once.
 func TestRepositories(t *testing.T) {
 	t.Parallel()
-	srv := registrytest.Start(t, registrytest.New(registrytest.WithDelete()))
+	srv := registrytest.Start(t, registrytest.New())
 	p := prober(t, srv)
 	want := []contract.RepositoryAccess{{Repository: srv.Host + "/org", Writable: yes, Evidence: contract.Evidence{Status: 202}}}
 	for i := range 20 {
@@ -430,7 +427,7 @@ func TestInterrupt(t *testing.T) {
 	for _, at := range []string{"mounts", "manifests", "tags"} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
-			srv := registrytest.Start(t, registrytest.New(registrytest.WithDelete()))
+			srv := registrytest.Start(t, registrytest.New())
 			ctx, cancel := context.WithCancel(t.Context())
 			srv.Inject(registrytest.Fault{Stall: true, Match: func(r *http.Request) bool {
 				reached := map[string]bool{

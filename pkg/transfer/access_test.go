@@ -29,7 +29,7 @@ func asked(t *testing.T, target *registrytest.Server) (checked []string, rest []
 }
 
 // S7.3.2, S9 rows 44 and 90: each root is asked about before the first byte, at
-// a repository that is written to, and nothing of it is left.
+// a repository that is written to, and at the deepest one (Q1); nothing of it is left.
 func TestPublishChecksAccess(t *testing.T) {
 	module := Prefix{From: "modules/m", To: "shared/m", Absolute: true}
 	for _, tc := range []struct {
@@ -37,10 +37,10 @@ func TestPublishChecksAccess(t *testing.T) {
 		prefixes []Prefix
 		want     []string
 	}{
-		{"something lands at the target itself", nil, []string{"mirror/dkp"}},
-		{"another root", []Prefix{module}, []string{"mirror/dkp", "shared/m"}},
-		{"nothing lands at the bare project", []Prefix{{From: "", To: "root"}}, []string{"mirror/dkp/install"}},
-		{"nor at that of another root", []Prefix{{From: "modules", To: "shared", Absolute: true}}, []string{"mirror/dkp", "shared"}},
+		{"something lands at the target itself", nil, []string{"mirror/dkp", "mirror/dkp/modules/m/extra/scanner"}},
+		{"another root", []Prefix{module}, []string{"mirror/dkp", "mirror/dkp/install", "shared/m", "shared/m/extra/scanner"}},
+		{"nothing lands at the bare project", []Prefix{{From: "", To: "root"}}, []string{"mirror/dkp/install", "mirror/dkp/modules/m/extra/scanner"}},
+		{"nor at that of another root", []Prefix{{From: "modules", To: "shared", Absolute: true}}, []string{"mirror/dkp", "mirror/dkp/install", "shared", "shared/m/extra/scanner"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := newBench(t)

@@ -93,9 +93,9 @@ func TestCloseFindsAttachments(t *testing.T) {
 		fallback bool // the source lists referrers by tag
 	}{
 		"api":                     {},
-		"api without tag list":    {opts: []registrytest.Option{registrytest.WithoutTagList(405)}},
-		"no api":                  {opts: []registrytest.Option{registrytest.WithoutReferrers()}, fallback: true},
-		"no api and no tag list":  {opts: []registrytest.Option{registrytest.WithoutReferrers(), registrytest.WithoutTagList(404)}, fallback: true},
+		"api without tag list":    {opts: []registrytest.Option{registrytest.Q27NoTagList(405)}},
+		"no api":                  {opts: []registrytest.Option{registrytest.Q21NoReferrers()}, fallback: true},
+		"no api and no tag list":  {opts: []registrytest.Option{registrytest.Q21NoReferrers(), registrytest.Q27NoTagList(404)}, fallback: true},
 		"api and a list by a tag": {fallback: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,7 +174,7 @@ func (b *bench) tooDeep(path string, subject oci.Digest) bool {
 // S1.7.6, S5.2, B10: only a definite "not there" means that nothing is attached,
 // at each of the questions.
 func TestOnlyNotFoundMeansNothingAttached(t *testing.T) {
-	noList := registrytest.WithoutTagList(404) // each tag is asked for then
+	noList := registrytest.Q27NoTagList(404) // each tag is asked for then
 	for _, question := range []struct {
 		name   string
 		kind   registrytest.Kind
@@ -182,7 +182,7 @@ func TestOnlyNotFoundMeansNothingAttached(t *testing.T) {
 		opts   []registrytest.Option
 	}{
 		{"signature", registrytest.KindManifest, ".sig", []registrytest.Option{noList}},
-		{"list by a tag", registrytest.KindManifest, "", []registrytest.Option{noList, registrytest.WithoutReferrers()}},
+		{"list by a tag", registrytest.KindManifest, "", []registrytest.Option{noList, registrytest.Q21NoReferrers()}},
 		{"referrers", registrytest.KindReferrers, "", nil},
 		{"tag list", registrytest.KindTags, "", nil},
 	} {
@@ -305,7 +305,7 @@ func TestTagListsSaveRequests(t *testing.T) {
 //
 // S1.7.8.
 func TestListedReferrerIsGone(t *testing.T) {
-	for _, opts := range [][]registrytest.Option{nil, {registrytest.WithoutReferrers()}} {
+	for _, opts := range [][]registrytest.Option{nil, {registrytest.Q21NoReferrers()}} {
 		b := newBench(t, opts...)
 		image := b.src.PutImage("e", "v1", layer("image", "1"))
 		gone := oci.Descriptor{MediaType: oci.MediaTypeManifest, Digest: oci.DigestOf([]byte("gone")), Size: 4}
@@ -350,7 +350,7 @@ func TestPublishLists(t *testing.T) {
 		by   contract.ListedBy
 	}{
 		"api":    {nil, contract.ListedByAPI},
-		"no api": {[]registrytest.Option{registrytest.WithoutReferrers()}, contract.ListedByTag},
+		"no api": {[]registrytest.Option{registrytest.Q21NoReferrers()}, contract.ListedByTag},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -441,7 +441,7 @@ func wantReferrers(t *testing.T, target *registrytest.Server, receipt contract.R
 // lists that by tags.
 func signedAndListed(t *testing.T) (*bench, *store.Dir, contract.Contents) {
 	t.Helper()
-	b := newBench(t, registrytest.WithoutReferrers())
+	b := newBench(t, registrytest.Q21NoReferrers())
 	sel, _ := b.signed()
 	b.listByTag("e")
 	st := b.open()
@@ -469,7 +469,7 @@ func TestPublishKeepsForeignReferrers(t *testing.T) {
 	if len(lists) == 0 {
 		t.Fatal("no lists are carried: the test proves nothing")
 	}
-	fresh := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	fresh := registrytest.Start(t, registrytest.New(registrytest.Q21NoReferrers()))
 	if _, _, err := b.publisher(st, fresh).Publish(t.Context(), &c); err != nil {
 		t.Fatal(err)
 	}
@@ -479,7 +479,7 @@ func TestPublishKeepsForeignReferrers(t *testing.T) {
 		}
 	}
 
-	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	target := registrytest.Start(t, registrytest.New(registrytest.Q21NoReferrers()))
 	im := lists[0]
 	subject, _ := oci.SubjectOfTag(im.Tag)
 	path := "mirror/" + im.Path
@@ -520,7 +520,7 @@ func TestPublishKeepsForeignReferrers(t *testing.T) {
 // target may have more in them by now; that one is gone is noticed.
 func TestPublishUpdateBesideForeignReferrers(t *testing.T) {
 	b, st, c := signedAndListed(t)
-	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	target := registrytest.Start(t, registrytest.New(registrytest.Q21NoReferrers()))
 	p := b.publisher(st, target)
 	if _, _, err := p.Publish(t.Context(), &c); err != nil {
 		t.Fatal(err)
@@ -570,7 +570,7 @@ func TestPublishToAnAPIThatListsNothing(t *testing.T) {
 // request is healed by the next run.
 func TestPublishListsHeal(t *testing.T) {
 	b := newBench(t)
-	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	target := registrytest.Start(t, registrytest.New(registrytest.Q21NoReferrers()))
 	p, c := b.attachedTo(target)
 	if _, _, err := p.Publish(t.Context(), &c); err != nil {
 		t.Fatal(err)
@@ -590,7 +590,7 @@ func TestPublishListsHeal(t *testing.T) {
 	want := target.Tags()
 	total := len(target.Requests())
 	for n := 0; n < total; n += 5 {
-		target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+		target := registrytest.Start(t, registrytest.New(registrytest.Q21NoReferrers()))
 		p.Root, p.Target, p.Retry = target.Repository("mirror"), client(t), Retry{Attempts: 1}
 		target.Inject(registrytest.Fault{Skip: n, Times: registrytest.Always, Drop: true})
 		if _, _, err := p.Publish(t.Context(), &c); err == nil {
@@ -647,7 +647,7 @@ func TestPublishListsNamedReferrers(t *testing.T) {
 	if _, err := b.download(st, &c, progress.None()); err != nil {
 		t.Fatal(err)
 	}
-	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	target := registrytest.Start(t, registrytest.New(registrytest.Q21NoReferrers()))
 	receipt, _, err := b.publisher(st, target).Publish(t.Context(), &c)
 	if err != nil {
 		t.Fatal(err)
@@ -661,7 +661,7 @@ func TestPublishListsNamedReferrers(t *testing.T) {
 // S7.6.5: a list that somebody else overwrites while we publish is noticed.
 func TestReadBackNoticesAnOverwrittenList(t *testing.T) {
 	b := newBench(t)
-	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	target := registrytest.Start(t, registrytest.New(registrytest.Q21NoReferrers()))
 	p, c := b.attachedTo(target)
 	i := slices.IndexFunc(c.Manifests, func(m contract.Manifest) bool { return m.Subject != "" })
 	tag := oci.ReferrersTag(c.Manifests[i].Subject)
@@ -675,7 +675,7 @@ func TestReadBackNoticesAnOverwrittenList(t *testing.T) {
 // Where an image stands in the place of a list, it stays.
 func TestPublishRefusesToReplaceAnImageByAList(t *testing.T) {
 	b := newBench(t)
-	target := registrytest.Start(t, registrytest.New(registrytest.WithoutReferrers()))
+	target := registrytest.Start(t, registrytest.New(registrytest.Q21NoReferrers()))
 	p, c := b.attachedTo(target)
 	i := slices.IndexFunc(c.Manifests, func(m contract.Manifest) bool { return m.Subject != "" })
 	tag := oci.ReferrersTag(c.Manifests[i].Subject)

@@ -314,7 +314,12 @@ func (p *publishing) find(ctx context.Context, desc oci.Descriptor, at *place, f
 		there, err = p.Target.HasBlob(ctx, at.repo, desc)
 		return err
 	})
-	switch {
+	switch kind := fault.KindOf(err); {
+	case kind == fault.Denied, kind == fault.Protocol, kind == fault.Unsupported:
+		// A question that is refused says nothing of the blob, and by HEAD not even
+		// why: that may be a limit (Q29). The upload tells.
+		p.Log.Debug("the registry does not say whether it has the blob; it is sent", "blob", desc.Digest, "repository", at.name, "cause", err)
+		return false, nil
 	case err != nil:
 		return false, err
 	case there:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
@@ -189,34 +190,46 @@ func (p *publishing) tags(ctx context.Context, tasks []tagTask) error {
 
 func (p *publishing) tag(ctx context.Context, t tagTask) error {
 	err := p.put(ctx, t.ref, t.digest)
-	if err != nil && !p.stoodBefore(ctx, t, err) {
+	if err != nil {
+		if err = p.refused(ctx, t, err); err == nil {
+			p.Progress.AddImages(1)
+		}
 		return err
 	}
 	p.Progress.AddImages(1)
-	if err != nil {
-		return nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.figures.TagsWritten++
 	return nil
 }
 
-// stoodBefore reports whether a tag whose writing was refused is right. Tags that
-// may be written once are refused to whoever repeats himself (Q24): after an
-// answer that was lost, or a list of tags that was behind.
-func (p *publishing) stoodBefore(ctx context.Context, t tagTask, refusal error) bool {
+// refused returns nil for a tag that is right, though its writing was refused. Tags
+// that may be written once are refused to whoever repeats himself (Q24): after an
+// answer that was lost, or a list of tags that was behind. One that leads elsewhere
+// is never written over by other means; the error says where it leads.
+func (p *publishing) refused(ctx context.Context, t tagTask, refusal error) error {
 	switch fault.KindOf(refusal) {
 	case fault.Denied, fault.Protocol, fault.Unsupported:
-		there, err := p.standsByName(ctx, t)
-		return err == nil && there
+	default:
+		return refusal
 	}
-	return false
+	desc, err := p.readTag(ctx, t.ref)
+	switch cause := fault.CauseOf(refusal); {
+	case err != nil:
+		return refusal
+	case t.stands(desc):
+		p.proven(t, desc)
+		return nil
+	case cause != nil && cause != fault.Forbidden:
+		return refusal // it would be refused under any tag
+	}
+	return fault.Newf(fault.KindOf(refusal), "", "the tag is %s at the target, and the registry does not let it become %s: %w", desc.Digest, t.digest, refusal).
+		Because(fault.TagImmutable)
 }
 
 // put sends a manifest. A registry may have said that it has a blob and then
-// miss it (half-deleted, or eventually consistent: Q16); then the blobs are sent
-// once more, without asking.
+// miss it (half-deleted, collected meanwhile, or eventually consistent: Q16, Q39);
+// then the parts are sent once more, without asking.
 func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Digest) error {
 	if err := p.writable(ctx, ref.Repository); err != nil {
 		return err
@@ -230,13 +243,34 @@ func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Dige
 		return p.try(ctx, ref.String(), func() error { return p.Target.PutManifest(ctx, ref, m.MediaType, body) })
 	}
 	err = send()
-	if fault.KindOf(err) != fault.NotFound {
-		return err
+	for try := 0; try < resends && fault.KindOf(err) == fault.NotFound && fault.CauseOf(err) != fault.ManifestRefused; try++ {
+		p.Log.Warn("the registry misses a part that it said it had; sending again", "manifest", ref, "cause", err)
+		if err := p.heal(ctx, ref.Repository, m, try); err != nil {
+			return err
+		}
+		err = send()
 	}
-	p.Log.Warn("the registry misses a part that it said it had; sending the parts again", "manifest", ref, "cause", err)
+	return p.explain(err, m, body)
+}
+
+// resends is how often a manifest is sent again for a part that is missing.
+const resends = 3
+
+// heal does something about a manifest whose parts are missing: it sends them
+// again, and when that was done it waits, for some registries see a little later
+// what they have taken (Q15).
+func (p *publishing) heal(ctx context.Context, repo oci.Repository, m *contract.Manifest, try int) error {
+	if try > 0 {
+		select {
+		case <-time.After(p.Retry.Delay << (try - 1)):
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	for _, d := range m.References {
 		if _, isManifest := p.graph[d]; isManifest {
-			if err := p.put(ctx, ref.Repository.WithDigest(d), d); err != nil {
+			if err := p.put(ctx, repo.WithDigest(d), d); err != nil {
 				return err
 			}
 			continue
@@ -245,11 +279,11 @@ func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Dige
 		if err != nil {
 			return err
 		}
-		if err := p.upload(ctx, desc, ref.Repository); err != nil {
+		if err := p.upload(ctx, desc, repo); err != nil {
 			return err
 		}
 	}
-	return send()
+	return nil
 }
 
 // readBack asks for the manifest of every tag that was written, whole, and hashes

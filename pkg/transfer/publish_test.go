@@ -128,7 +128,7 @@ func TestPublishRequests(t *testing.T) {
 // N24: a publish that goes on after a stop sends no blob that stands in the
 // repository, with mounts none that stands anywhere.
 func TestPublishContinued(t *testing.T) {
-	for name, opts := range map[string][]registrytest.Option{"mounts": nil, "no mounts": {registrytest.WithoutMount(405)}} {
+	for name, opts := range map[string][]registrytest.Option{"mounts": nil, "no mounts": {registrytest.Q5Mount(405)}} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
 			st, c := b.listOf(6, 8)
@@ -354,7 +354,7 @@ func TestPublishImmutableTags(t *testing.T) {
 			target.Inject(registrytest.Fault{Kind: registrytest.KindManifest, Method: "PUT", Reference: "v3", LoseAnswer: true})
 		},
 	} {
-		target := registrytest.Start(t, registrytest.New(registrytest.WithImmutableTags()))
+		target := registrytest.Start(t, registrytest.New(registrytest.Q24ImmutableTags(400)))
 		p := b.publisher(st, target)
 		receipt, _, err := p.Publish(t.Context(), &c)
 		if err != nil {
@@ -366,7 +366,7 @@ func TestPublishImmutableTags(t *testing.T) {
 			t.Errorf("%s: %v; %d tags were written, %d are in the receipt", name, err, figures.TagsWritten, len(again.Tags))
 		}
 	}
-	target := registrytest.Start(t, registrytest.New(registrytest.WithImmutableTags()))
+	target := registrytest.Start(t, registrytest.New(registrytest.Q24ImmutableTags(400)))
 	other := target.PutImage("mirror/r000", "v3", layer("another", "image"))
 	if _, _, err := b.publisher(st, target).Publish(t.Context(), &c); err == nil || target.Tags()["mirror/r000:v3"] != other.Digest {
 		t.Errorf("another image stands there: %v, and the tag is %s", err, target.Tags()["mirror/r000:v3"])

@@ -20,7 +20,7 @@ import (
 
 // proxied is a source that lists no tags.
 func proxied(t *testing.T, opts ...registrytest.Option) *source {
-	s := newSource(t, append(opts, registrytest.WithoutTagList(405))...)
+	s := newSource(t, append(opts, registrytest.Q27NoTagList(405))...)
 	for _, name := range []string{"alpha", "beta", "early-access", "stable", "rock-solid"} {
 		s.channel(t, "/release-channel", name, `{"version":"v1.70.0"}`)
 	}
@@ -43,7 +43,7 @@ func proxyPolicy() deckhouse.Policy {
 func (s *source) asked(path string) []string {
 	var out []string
 	for _, r := range s.Requests() {
-		if r.Kind == registrytest.KindManifest && r.Method == http.MethodHead && r.Repository == root+path && !deckhouse.IsChannel(r.Reference) {
+		if r.Kind == registrytest.KindManifest && r.Method == http.MethodHead && r.Repository == root+path && oci.ValidTag(r.Reference) && !deckhouse.IsChannel(r.Reference) {
 			out = append(out, r.Reference)
 		}
 	}
@@ -111,7 +111,7 @@ func TestDiscoverProxy(t *testing.T) {
 
 // S4.4 row 1, with requests on the wire: with gaps of 0 they are d8's.
 func TestDiscoverProxyLikeD8(t *testing.T) {
-	s := newSource(t, registrytest.WithoutTagList(404))
+	s := newSource(t, registrytest.Q27NoTagList(404))
 	s.tag("/modules/m", "v1.64.0", "v1.64.1", "v1.64.2", "v1.66.0")
 	s.channel(t, "/modules/m/release", "stable", `{"version":"v1.66.0"}`)
 	policy := deckhouse.Policy{
@@ -140,7 +140,7 @@ func TestDiscoverProxyLikeD8(t *testing.T) {
 // nothing else is ever an absence.
 func TestDiscoverProxyFailures(t *testing.T) {
 	for _, status := range []int{405, 500} {
-		s := proxied(t, registrytest.WithoutHead(status))
+		s := proxied(t, registrytest.Q13NoHead(status))
 		spec, err := s.discover(t, proxyPolicy())
 		if err != nil {
 			t.Fatal(err)

@@ -16,7 +16,7 @@ type authenticator interface {
 
 // WithBasicAuth demands user and password of every request.
 func WithBasicAuth(user, password string) Option {
-	return func(o *options) { o.auth = basicAuth{user, password} }
+	return option(func(o *options) { o.auth = basicAuth{user, password} })
 }
 
 type basicAuth struct{ user, password string }
@@ -42,7 +42,7 @@ type TokenAuth struct {
 }
 
 // WithTokenAuth demands a bearer token of every request.
-func WithTokenAuth(a TokenAuth) Option { return func(o *options) { o.auth = &a } }
+func WithTokenAuth(a TokenAuth) Option { return option(func(o *options) { o.auth = &a }) }
 
 type token struct {
 	scopes  string
@@ -152,6 +152,9 @@ func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
 	r.tokens[value] = t
 	r.mu.Unlock()
 	answer["token"] = value
+	if change := r.opts.quirks.token; change != nil {
+		change(answer)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(answer)
 }

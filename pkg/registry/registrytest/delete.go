@@ -6,51 +6,43 @@ import (
 	"ferry/pkg/oci"
 )
 
-// WithDelete lets tags, manifests and blobs be deleted; without it each such
-// request is answered with 405. Deleting a manifest deletes its tags.
-func WithDelete() Option { return func(o *options) { o.deletes = true } }
-
-// deleteContent answers DELETE of a tag, manifest or blob.
-func (r *Registry) deleteContent(w http.ResponseWriter, p *Request) {
-	if !r.opts.deletes {
-		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "nothing is deleted here")
-		return
+// serveDelete deletes a blob, a tag, or a manifest with all its tags.
+func (r *Registry) serveDelete(w http.ResponseWriter, p *Request) {
+	r.mu.Lock()
+	known := r.remove(p)
+	r.mu.Unlock()
+	switch {
+	case known:
+		w.WriteHeader(http.StatusAccepted)
+	case p.Kind == KindBlob:
+		writeError(w, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
+	default:
+		writeError(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown")
 	}
-	if !r.forget(p) {
-		code := "BLOB_UNKNOWN"
-		if p.Kind == KindManifest {
-			code = "MANIFEST_UNKNOWN"
-		}
-		writeError(w, http.StatusNotFound, code, "there is no such thing")
-		return
-	}
-	w.WriteHeader(http.StatusAccepted)
 }
 
-// forget takes out of the repository what p names, and reports whether it was there.
-func (r *Registry) forget(p *Request) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// remove deletes what p names, and reports whether it was there. r.mu is held.
+func (r *Registry) remove(p *Request) bool {
 	repo := r.repos[p.Repository]
 	if repo == nil {
 		return false
 	}
 	digest := oci.Digest(p.Reference)
 	if p.Kind == KindBlob {
-		had := repo.blobs[digest]
+		known := repo.blobs[digest]
 		delete(repo.blobs, digest)
-		return had
+		return known
 	}
-	if _, ok := repo.tags[p.Reference]; ok {
+	if _, known := repo.tags[p.Reference]; known {
 		delete(repo.tags, p.Reference)
 		return true
 	}
-	_, had := repo.manifests[digest]
+	_, known := repo.manifests[digest]
 	delete(repo.manifests, digest)
-	for tag, of := range repo.tags {
-		if of == digest {
+	for tag, to := range repo.tags {
+		if to == digest {
 			delete(repo.tags, tag)
 		}
 	}
-	return had
+	return known
 }

@@ -66,11 +66,11 @@ func (r *Registry) Inject(f Fault) {
 	r.faults = append(r.faults, &f)
 }
 
-// Heal removes all faults.
+// Heal removes all faults, and makes room where a quota was full (Q38).
 func (r *Registry) Heal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.faults = nil
+	r.faults, r.roomy = nil, true
 }
 
 // Release lets every stalled request go on.

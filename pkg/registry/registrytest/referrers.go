@@ -18,10 +18,6 @@ type referrer struct {
 }
 
 func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, p *Request) {
-	if r.opts.noReferrers {
-		http.Error(w, "404 page not found", http.StatusNotFound) // as a registry that does not know the path at all
-		return
-	}
 	if req.Method != http.MethodGet {
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "method not allowed")
 		return
@@ -32,18 +28,17 @@ func (r *Registry) serveReferrers(w http.ResponseWriter, req *http.Request, p *R
 		return
 	}
 	r.mu.Lock()
-	repo := r.repos[p.Repository]
-	list := r.referrers(repo, subject)
+	list := r.referrers(r.repos[p.Repository], subject)
 	r.mu.Unlock()
-	if repo == nil {
-		writeError(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
-		return
+	if kind := req.URL.Query().Get("artifactType"); kind != "" {
+		list = slices.DeleteFunc(list, func(d referrer) bool { return d.ArtifactType != kind })
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
 	last := oci.Digest(req.URL.Query().Get("last"))
 	list = slices.DeleteFunc(list, func(d referrer) bool { return d.Digest <= last })
-	if size := r.opts.pageSize; size > 0 && size < len(list) {
+	if size := r.opts.quirks.pageSize; size > 0 && size < len(list) {
 		list = list[:size]
-		w.Header().Set("Link", fmt.Sprintf(`</v2/%s/referrers/%s?last=%s>; rel="next"`, p.Repository, subject, url.QueryEscape(string(list[size-1].Digest))))
+		setNext(w, req, r.opts.quirks.pageStyle, fmt.Sprintf("/v2/%s/referrers/%s?last=%s", p.Repository, subject, url.QueryEscape(string(list[size-1].Digest))))
 	}
 	w.Header().Set("Content-Type", oci.MediaTypeIndex)
 	w.Write(marshal(map[string]any{"schemaVersion": 2, "mediaType": oci.MediaTypeIndex, "manifests": list}))

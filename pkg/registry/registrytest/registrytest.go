@@ -1,5 +1,5 @@
-// Package registrytest is a registry in the process: the pull, push, tag list
-// and upload parts of the OCI distribution-spec over net/http, with faults on
+// Package registrytest is a registry in the process: the pull, push, tag list,
+// upload and referrers parts of the OCI distribution-spec over net/http, with faults on
 // demand and a log of every request.
 //
 // It is as strict as a validating registry: a manifest whose blobs or children
@@ -7,8 +7,9 @@
 // A client that passes against it asks for things in the right order. It keeps
 // content in memory, or in files ([WithDir]) for content larger than that.
 //
-// It has the referrers API, unless [WithoutReferrers] takes it away, and no
-// deletion of content over HTTP, unless [WithDelete] gives it.
+// It passes the conformance suite of the distribution-spec (e2e/conformance says
+// but for what), and does what real registries do otherwise where it is told so:
+// each [Quirk] is one such thing, named by its row of docs/failures.md.
 package registrytest
 
 import (
@@ -42,6 +43,7 @@ type Registry struct {
 	faults  []*Fault
 	release chan struct{} // closed by Release; stalled requests wait for it
 	serial  int           // names uploads and tokens
+	roomy   bool          // Heal has made room (Q38)
 }
 
 // repository is what one path holds. Content is shared, membership is not: a
@@ -53,57 +55,18 @@ type repository struct {
 }
 
 type options struct {
-	dir            string
-	pageSize       int
-	tagListStatus  int
-	noReferrers    bool
-	headStatus     int
-	mountStatus    int
-	noDigestHeader bool
-	noRange        bool
-	immutableTags  bool
-	deletes        bool
-	maxBody        int64
-	auth           authenticator
+	dir     string
+	noRange bool
+	auth    authenticator
+	quirks  quirks
 }
-
-// Option changes how a Registry behaves.
-type Option func(*options)
 
 // WithDir keeps blobs in files of dir, so that content larger than the memory
 // can be served; GET is then answered with sendfile.
-func WithDir(dir string) Option { return func(o *options) { o.dir = dir } }
-
-// WithPageSize caps a page of the tag list at n tags, whatever the client asks,
-// and a page of referrers at n manifests.
-func WithPageSize(n int) Option { return func(o *options) { o.pageSize = n } }
-
-// WithoutTagList answers every tag list with status (404 or 405).
-func WithoutTagList(status int) Option { return func(o *options) { o.tagListStatus = status } }
-
-// WithoutReferrers takes the referrers API away, as distribution has none: it
-// answers 404, and a manifest that has a subject is stored without a word of it.
-func WithoutReferrers() Option { return func(o *options) { o.noReferrers = true } }
-
-// WithoutHead answers HEAD of manifests with status (405, 404, 403).
-func WithoutHead(status int) Option { return func(o *options) { o.headStatus = status } }
-
-// WithoutMount answers mount requests with status. 202 opens an upload
-// instead, as the spec wants; 401, 403, 404 and 405 are what registries do.
-func WithoutMount(status int) Option { return func(o *options) { o.mountStatus = status } }
-
-// WithoutDigestHeader leaves Docker-Content-Digest out of every answer.
-func WithoutDigestHeader() Option { return func(o *options) { o.noDigestHeader = true } }
+func WithDir(dir string) Option { return option(func(o *options) { o.dir = dir }) }
 
 // WithoutRange answers a Range request with 200 and the whole blob.
-func WithoutRange() Option { return func(o *options) { o.noRange = true } }
-
-// WithImmutableTags refuses to write a tag that exists, also with the same
-// digest (as ECR does).
-func WithImmutableTags() Option { return func(o *options) { o.immutableTags = true } }
-
-// WithMaxBody answers a request body larger than n bytes with 413.
-func WithMaxBody(n int64) Option { return func(o *options) { o.maxBody = n } }
+func WithoutRange() Option { return option(func(o *options) { o.noRange = true }) }
 
 // New returns an empty registry.
 func New(opts ...Option) *Registry {
@@ -115,7 +78,7 @@ func New(opts ...Option) *Registry {
 		release: make(chan struct{}),
 	}
 	for _, opt := range opts {
-		opt(&r.opts)
+		opt.apply(&r.opts)
 	}
 	return r
 }
@@ -138,6 +101,7 @@ func (r *Registry) Listen(addr string) (host string, stop func() error, err erro
 		}),
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          log.New(io.Discard, "", 0), // aborted handlers are faults that a test asked for
+		ConnState:         r.connState,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 	done := make(chan error, 1)
@@ -153,6 +117,13 @@ func (r *Registry) Listen(addr string) (host string, stop func() error, err erro
 		return errors.Join(closeErr, serveErr)
 	}
 	return listener.Addr().String(), stop, nil
+}
+
+// connState closes idle connections, where that is asked for.
+func (r *Registry) connState(conn net.Conn, state http.ConnState) {
+	if state == http.StateIdle && r.opts.quirks.closeIdle {
+		conn.Close()
+	}
 }
 
 // Server is a registry that listens on a loopback port.

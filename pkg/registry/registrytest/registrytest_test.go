@@ -125,7 +125,7 @@ func TestPush(t *testing.T) {
 
 func TestPushRefusals(t *testing.T) {
 	t.Parallel()
-	srv, c := start(t, registrytest.WithMaxBody(100), registrytest.WithImmutableTags())
+	srv, c := start(t, registrytest.Q8Limit(413, 100), registrytest.Q24ImmutableTags(400))
 	image := srv.PutImage("a", "v1", []byte("layer"))
 	body := string(srv.Content(image.Digest))
 	index := string(registrytest.IndexManifest(oci.Descriptor{MediaType: oci.MediaTypeManifest, Digest: oci.DigestOf([]byte("?")), Size: 1}))
@@ -154,7 +154,7 @@ func TestPushRefusals(t *testing.T) {
 		t.Errorf("%d uploads are open", n)
 	}
 
-	srv, c = start(t, registrytest.WithImmutableTags())
+	srv, c = start(t, registrytest.Q24ImmutableTags(400))
 	srv.PutImage("a", "v1", []byte("layer"))
 	for tag, status := range map[string]int{"v1": 400, "v2": 201} {
 		c.want(status, "PUT", "/v2/a/manifests/"+tag, body, "Content-Type", oci.MediaTypeManifest)
@@ -209,7 +209,7 @@ func TestMount(t *testing.T) {
 	for _, refusal := range []int{0, 202, 401, 405} {
 		var opts []registrytest.Option
 		if refusal != 0 {
-			opts = append(opts, registrytest.WithoutMount(refusal))
+			opts = append(opts, registrytest.Q5Mount(refusal))
 		}
 		srv, c := start(t, opts...)
 		desc := srv.PutBlob("a", blob)
@@ -238,7 +238,7 @@ func TestMount(t *testing.T) {
 
 func TestTagPages(t *testing.T) {
 	t.Parallel()
-	srv, c := start(t, registrytest.WithPageSize(2))
+	srv, c := start(t, registrytest.Q25Pages(2, registrytest.PagesByPath))
 	for i := range 5 {
 		srv.PutImage("a", fmt.Sprintf("v%d", i))
 	}
@@ -256,13 +256,13 @@ func TestTagPages(t *testing.T) {
 		t.Error(diff)
 	}
 	c.want(404, "GET", "/v2/b/tags/list", "")
-	_, c = start(t, registrytest.WithoutTagList(405))
+	_, c = start(t, registrytest.Q27NoTagList(405))
 	c.want(405, "GET", "/v2/a/tags/list", "")
 }
 
 func TestHeadAndDigestOptions(t *testing.T) {
 	t.Parallel()
-	srv, c := start(t, registrytest.WithoutHead(405), registrytest.WithoutDigestHeader())
+	srv, c := start(t, registrytest.Q13NoHead(405), registrytest.Q44NoDigest())
 	srv.PutImage("a", "v1")
 	c.want(405, "HEAD", "/v2/a/manifests/v1", "")
 	if got := c.want(200, "GET", "/v2/a/manifests/v1", ""); got.header.Get("Docker-Content-Digest") != "" {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,14 @@ import (
 
 // ServeHTTP answers one request, logs it, and applies the fault it meets.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if prefix := r.opts.quirks.prefix; prefix != "" {
+		path, ok := strings.CutPrefix(req.URL.Path, prefix)
+		if !ok {
+			http.NotFound(w, req)
+			return
+		}
+		req.URL.Path = path
+	}
 	entry := parse(req)
 	served := *entry // the handlers' own copy: the log's is written under r.mu
 	req.Body = &countingBody{req.Body, r, entry}
@@ -36,15 +45,18 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, p *Request) {
 		r.serveToken(w, req)
 		return
 	}
-	if r.opts.auth != nil && !r.opts.auth.allow(r, w, req, p) {
+	quirks := &r.opts.quirks
+	if len(quirks.edits) > 0 {
+		w = &answering{ResponseWriter: w, edits: quirks.edits, req: req, p: p}
+	}
+	open := quirks.openRead && isRead(req) && req.Header.Get("Authorization") == ""
+	if r.opts.auth != nil && !open && !r.opts.auth.allow(r, w, req, p) {
 		return
 	}
-	if r.opts.maxBody > 0 {
-		if req.ContentLength > r.opts.maxBody {
-			writeError(w, http.StatusRequestEntityTooLarge, "SIZE_INVALID", "request body is too large")
+	for _, instead := range quirks.instead {
+		if instead(r, w, req, p) {
 			return
 		}
-		req.Body = http.MaxBytesReader(w, req.Body, r.opts.maxBody)
 	}
 	if p.Repository != "" && !oci.ValidPath(p.Repository) {
 		writeError(w, http.StatusBadRequest, "NAME_INVALID", "invalid repository name")
@@ -77,22 +89,18 @@ func writeError(w http.ResponseWriter, status int, code, message string) {
 	w.Write(marshal(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}}))
 }
 
-func (r *Registry) setDigest(w http.ResponseWriter, digest oci.Digest) {
-	if !r.opts.noDigestHeader {
-		w.Header().Set("Docker-Content-Digest", string(digest))
-	}
+func setDigest(w http.ResponseWriter, digest oci.Digest) {
+	w.Header().Set("Docker-Content-Digest", string(digest))
 }
 
 func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, p *Request) {
-	switch {
-	case req.Method == http.MethodHead && r.opts.headStatus != 0:
-		writeError(w, r.opts.headStatus, "UNSUPPORTED", "HEAD is not served here")
-	case req.Method == http.MethodHead, req.Method == http.MethodGet:
+	switch req.Method {
+	case http.MethodHead, http.MethodGet:
 		r.getManifest(w, req, p)
-	case req.Method == http.MethodPut:
+	case http.MethodPut:
 		r.putManifest(w, req, p)
-	case req.Method == http.MethodDelete:
-		r.deleteContent(w, p)
+	case http.MethodDelete:
+		r.serveDelete(w, p)
 	default:
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "method not allowed")
 	}
@@ -102,17 +110,9 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, p *Requ
 	r.mu.Lock()
 	repo := r.repos[p.Repository]
 	var c *content
-	var digest oci.Digest
-	var mediaType string
-	if repo != nil {
-		digest = oci.Digest(p.Reference)
-		if tagged, ok := repo.tags[p.Reference]; ok {
-			digest = tagged
-		}
-		var ok bool
-		if mediaType, ok = repo.manifests[digest]; ok {
-			c = r.content[digest]
-		}
+	digest, mediaType, ok := r.find(p.Repository, p.Reference)
+	if ok {
+		c = r.content[digest]
 	}
 	r.mu.Unlock()
 	switch {
@@ -123,7 +123,7 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, p *Requ
 		writeError(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown")
 		return
 	}
-	r.setDigest(w, digest)
+	setDigest(w, digest)
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Length", strconv.FormatInt(c.size, 10))
 	if req.Method == http.MethodGet {
@@ -131,6 +131,20 @@ func (r *Registry) getManifest(w http.ResponseWriter, req *http.Request, p *Requ
 	} else {
 		w.WriteHeader(http.StatusOK)
 	}
+}
+
+// find returns what a tag or digest leads to. r.mu is held.
+func (r *Registry) find(path, reference string) (digest oci.Digest, mediaType string, ok bool) {
+	repo := r.repos[path]
+	if repo == nil {
+		return "", "", false
+	}
+	digest = oci.Digest(reference)
+	if tagged, ok := repo.tags[reference]; ok {
+		digest = tagged
+	}
+	mediaType, ok = repo.manifests[digest]
+	return digest, mediaType, ok
 }
 
 // manifestLimit is the largest manifest that registries accept.
@@ -159,42 +173,45 @@ func (r *Registry) putManifest(w http.ResponseWriter, req *http.Request, p *Requ
 		writeError(w, http.StatusBadRequest, "TAG_INVALID", "invalid tag")
 		return
 	}
-	desc, code, message := r.acceptManifest(p.Repository, tag, mediaType, m, body)
-	if code != "" {
-		writeError(w, http.StatusBadRequest, code, message)
+	desc, no := r.acceptManifest(p, tag, mediaType, m, body)
+	if no != nil {
+		writeError(w, no.status, no.code, no.message)
 		return
 	}
-	if m.Subject != nil && !r.opts.noReferrers {
+	if m.Subject != nil {
 		w.Header().Set("OCI-Subject", string(m.Subject.Digest))
 	}
-	r.setDigest(w, desc.Digest)
+	setDigest(w, desc.Digest)
 	w.Header().Set("Location", "/v2/"+p.Repository+"/manifests/"+string(desc.Digest))
 	w.WriteHeader(http.StatusCreated)
 }
 
-// acceptManifest stores a manifest, or says with which code it is refused.
-func (r *Registry) acceptManifest(path, tag, mediaType string, m *oci.Manifest, body []byte) (desc oci.Descriptor, code, message string) {
+// acceptManifest stores a manifest, or says why not.
+func (r *Registry) acceptManifest(p *Request, tag, mediaType string, m *oci.Manifest, body []byte) (oci.Descriptor, *refused) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	repo := r.repository(path)
-	if _, ok := repo.tags[tag]; ok && r.opts.immutableTags {
-		return desc, "TAG_INVALID", "tag is immutable"
+	for _, judge := range r.opts.quirks.judges {
+		if no := judge(r, p, m, body); no != nil {
+			return oci.Descriptor{}, no
+		}
 	}
-	if missing := repo.missing(m); missing != "" {
-		return desc, "MANIFEST_BLOB_UNKNOWN", string(missing) + " is unknown to the repository"
+	if missing := r.missing(r.repository(p.Repository), m); missing != "" {
+		return oci.Descriptor{}, &refused{http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", string(missing) + " is unknown to the repository"}
 	}
-	return r.storeManifest(path, tag, mediaType, body), "", ""
+	return r.storeManifest(p.Repository, tag, mediaType, body), nil
 }
 
 // missing returns a digest that m refers to and repo has not, or "".
-func (repo *repository) missing(m *oci.Manifest) oci.Digest {
+// Layers that may not be passed on need not be there.
+func (r *Registry) missing(repo *repository, m *oci.Manifest) oci.Digest {
 	for _, child := range m.Manifests {
-		if _, ok := repo.manifests[child.Digest]; !ok {
+		if _, ok := repo.manifests[child.Digest]; !ok && !r.opts.quirks.sparse {
 			return child.Digest
 		}
 	}
 	for _, blob := range m.Blobs {
-		if !repo.blobs[blob.Digest] {
+		foreign := strings.Contains(blob.MediaType, "nondistributable") || strings.Contains(blob.MediaType, ".foreign.")
+		if !repo.blobs[blob.Digest] && (!foreign || r.opts.quirks.foreign) {
 			return blob.Digest
 		}
 	}
@@ -202,11 +219,12 @@ func (repo *repository) missing(m *oci.Manifest) oci.Digest {
 }
 
 func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, p *Request) {
-	if req.Method == http.MethodDelete {
-		r.deleteContent(w, p)
+	switch req.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodDelete:
+		r.serveDelete(w, p)
 		return
-	}
-	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+	default:
 		writeError(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "method not allowed")
 		return
 	}
@@ -231,17 +249,13 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, p *Reques
 	if r.opts.noRange {
 		req.Header.Del("Range")
 	}
-	r.setDigest(w, digest)
+	setDigest(w, digest)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("ETag", `"`+string(digest)+`"`)
 	http.ServeContent(w, req, "", time.Time{}, body)
 }
 
 func (r *Registry) serveTags(w http.ResponseWriter, req *http.Request, p *Request) {
-	if r.opts.tagListStatus != 0 {
-		writeError(w, r.opts.tagListStatus, "UNSUPPORTED", "no tag list here")
-		return
-	}
 	r.mu.Lock()
 	repo := r.repos[p.Repository]
 	var tags []string
@@ -253,38 +267,57 @@ func (r *Registry) serveTags(w http.ResponseWriter, req *http.Request, p *Reques
 		writeError(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry")
 		return
 	}
+	size, style := len(tags), r.opts.quirks.pageStyle
 	query := req.URL.Query()
-	if last := query.Get("last"); last != "" {
-		i := 0
-		for i < len(tags) && tags[i] <= last {
-			i++
-		}
-		tags = tags[i:]
+	if style == PagesTurning {
+		slices.Reverse(tags)
 	}
-	size := len(tags)
-	if n, err := strconv.Atoi(query.Get("n")); err == nil && n > 0 {
+	if last := query.Get("last"); last != "" {
+		at, found := slices.BinarySearch(tags, last)
+		switch {
+		case style == PagesTurning:
+			at = slices.Index(tags, last) + 1
+		case found:
+			at++
+		}
+		tags = tags[at:]
+		size = len(tags)
+	}
+	if n, err := strconv.Atoi(query.Get("n")); err == nil && n >= 0 {
 		size = min(size, n)
 	}
-	if r.opts.pageSize > 0 {
-		size = min(size, r.opts.pageSize)
+	if most := r.opts.quirks.pageSize; most > 0 {
+		size = min(size, most)
 	}
-	if size < len(tags) {
-		w.Header().Set("Link", fmt.Sprintf(`</v2/%s/tags/list?last=%s&n=%d>; rel="next"`, p.Repository, url.QueryEscape(tags[size-1]), size))
+	if 0 < size && size < len(tags) {
+		next := fmt.Sprintf("/v2/%s/tags/list?last=%s&n=%d", p.Repository, url.QueryEscape(tags[size-1]), size)
+		setNext(w, req, style, next)
 	}
 	page := append([]string{}, tags[:size]...)
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(marshal(map[string]any{"name": p.Repository, "tags": page}))
 }
 
-func (r *Registry) serveMount(w http.ResponseWriter, req *http.Request, p *Request) {
-	if status := r.opts.mountStatus; status != 0 && status != http.StatusAccepted {
-		writeError(w, status, "DENIED", "no mount here")
-		return
+// setNext says where the next page of a list is.
+func setNext(w http.ResponseWriter, req *http.Request, style PageStyle, next string) {
+	switch style {
+	case PagesSilent:
+	case PagesBare:
+		w.Header().Set("Link", next+`; rel="next"`)
+	case PagesByURL:
+		w.Header().Set("Link", "<http://"+req.Host+next+`>; rel="next"`)
+	default:
+		w.Header().Set("Link", "<"+next+`>; rel="next"`)
 	}
+}
+
+func (r *Registry) serveMount(w http.ResponseWriter, req *http.Request, p *Request) {
 	digest, from := oci.Digest(p.Reference), req.URL.Query().Get("from")
 	r.mu.Lock()
-	source := r.repos[from]
-	mounted := r.opts.mountStatus == 0 && source != nil && source.blobs[digest]
+	mounted := false
+	for path, source := range r.repos {
+		mounted = mounted || source.blobs[digest] && (path == from || from == "")
+	}
 	if mounted {
 		r.repository(p.Repository).blobs[digest] = true
 	}
@@ -293,11 +326,11 @@ func (r *Registry) serveMount(w http.ResponseWriter, req *http.Request, p *Reque
 		r.openUpload(w, p.Repository)
 		return
 	}
-	r.created(w, p.Repository, digest)
+	created(w, p.Repository, digest)
 }
 
-func (r *Registry) created(w http.ResponseWriter, repo string, digest oci.Digest) {
-	r.setDigest(w, digest)
+func created(w http.ResponseWriter, repo string, digest oci.Digest) {
+	setDigest(w, digest)
 	w.Header().Set("Location", "/v2/"+repo+"/blobs/"+string(digest))
 	w.WriteHeader(http.StatusCreated)
 }
@@ -421,7 +454,7 @@ func (r *Registry) finishUpload(w http.ResponseWriter, req *http.Request, p *Req
 	r.content[digest] = c
 	r.repository(p.Repository).blobs[digest] = true
 	r.mu.Unlock()
-	r.created(w, p.Repository, digest)
+	created(w, p.Repository, digest)
 }
 
 func (r *Registry) dropUpload(id string, u *upload) {

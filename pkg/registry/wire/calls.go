@@ -8,9 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-
-	"github.com/regclient/regclient/scheme"
-	"github.com/regclient/regclient/types/tag"
+	"sync"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -18,18 +16,79 @@ import (
 
 // Resolve implements registry.Source.
 func (c *Client) Resolve(ctx context.Context, at oci.Reference) (oci.Descriptor, error) {
-	op := newOperation(verbResolve, withoutTag(at))
-	op.single = true // GET is the next try
-	err := c.askManifest(ctx, op, http.MethodHead)
-	if err == nil {
-		if desc, ok := headDescriptor(at, op.answer.header); ok {
-			return desc, nil
+	h := c.host(at.Host)
+	if !h.heads.bad() {
+		op := newOperation(verbResolve, withoutTag(at))
+		op.single = true // GET is the next try
+		err := c.askManifest(ctx, op, http.MethodHead)
+		switch {
+		case err == nil:
+			if desc, ok := headDescriptor(at, op.answer.header); ok {
+				h.heads.found()
+				return desc, nil
+			}
+		case fault.KindOf(err) == fault.NotFound:
+			if c.headTells(ctx, h) {
+				return oci.Descriptor{}, err
+			}
+		case !headIsRefused(op.status, err):
+			return oci.Descriptor{}, err
 		}
-	} else if !headIsRefused(op.status, err) {
-		return oci.Descriptor{}, err
 	}
 	desc, _, err := c.Manifest(ctx, at)
 	return desc, err
+}
+
+// heads is whether HEAD of a manifest can be believed where it says that there is
+// none: at some registries it says so of all (Q13), and what is there would be taken
+// for absent.
+type heads struct {
+	mu    sync.Mutex
+	state int            // 0 as long as that is open, 1 when it can, -1 when not
+	known *oci.Reference // a manifest that has been read
+}
+
+func (h *heads) bad() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.state < 0
+}
+
+// found notes that HEAD has found something.
+func (h *heads) found() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state == 0 {
+		h.state = 1
+	}
+}
+
+// read notes a manifest that is there.
+func (h *heads) read(at oci.Reference) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known == nil {
+		h.known = &at
+	}
+}
+
+// headTells reports whether a HEAD that found nothing is the last word. One
+// manifest that is known to be there shows it, once for each registry; while there
+// is none, GET has to be asked.
+func (c *Client) headTells(ctx context.Context, h *host) bool {
+	h.heads.mu.Lock()
+	defer h.heads.mu.Unlock() // others wait for the one that asks
+	if h.heads.state == 0 && h.heads.known != nil {
+		op := newOperation(verbResolve, *h.heads.known)
+		op.single = true
+		switch err := c.askManifest(ctx, op, http.MethodHead); {
+		case err == nil:
+			h.heads.state = 1
+		case fault.KindOf(err) == fault.NotFound:
+			h.heads.state = -1
+		}
+	}
+	return h.heads.state > 0
 }
 
 // headIsRefused reports whether GET may succeed where HEAD failed: not when the
@@ -69,6 +128,7 @@ func (c *Client) Manifest(ctx context.Context, at oci.Reference) (oci.Descriptor
 	if at.Digest != "" && at.Digest != desc.Digest {
 		return oci.Descriptor{}, nil, protocol(op.subject, "the registry sends a manifest with the digest %s", desc.Digest)
 	}
+	c.host(at.Host).heads.read(at.Repository.WithDigest(desc.Digest))
 	return desc, body, nil
 }
 
@@ -98,61 +158,6 @@ func (c *Client) askManifest(ctx context.Context, op *operation, method string) 
 		_, err = h.exchange(op, req)
 		return err
 	})
-}
-
-const (
-	tagPageSize  = 1000     // tags asked for at a time (S1.10.4)
-	tagPageLimit = 16 << 20 // bytes of one page
-	tagLimit     = 1 << 20  // tags of one repository
-)
-
-// Tags implements registry.Source.
-func (c *Client) Tags(ctx context.Context, repo oci.Repository) ([]string, error) {
-	var tags []string
-	seen := map[string]bool{}
-	for {
-		page, err := c.tagPage(ctx, repo, tags)
-		if err != nil {
-			return nil, err
-		}
-		before := len(tags)
-		for _, name := range page {
-			if !oci.ValidTag(name) {
-				return nil, protocol(repo.String(), "the registry lists %.150q, which is not a tag", name)
-			}
-			if !seen[name] {
-				seen[name] = true
-				tags = append(tags, name)
-			}
-		}
-		// Some registries cut the list at a round number and name no next
-		// page (Q25): only an odd or an empty rest is surely the last.
-		if len(tags) == before || len(page) < tagPageSize && len(page)%50 != 0 {
-			return tags, nil
-		}
-		if len(tags) > tagLimit {
-			return nil, protocol(repo.String(), "the registry lists more than %d tags", tagLimit)
-		}
-	}
-}
-
-// tagPage asks for what follows tags. regclient follows links until the page
-// is full.
-func (c *Client) tagPage(ctx context.Context, repo oci.Repository, tags []string) ([]string, error) {
-	op := newOperation(verbTags, oci.Reference{Repository: repo})
-	opts := []scheme.TagOpts{scheme.WithTagLimit(tagPageSize)}
-	if len(tags) > 0 {
-		opts = append(opts, scheme.WithTagLast(tags[len(tags)-1]))
-	}
-	var list *tag.List
-	err := c.do(ctx, op, func(ctx context.Context, h *host) (err error) {
-		list, err = h.reg.TagList(ctx, refOf(op.ref), opts...)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return list.GetTags()
 }
 
 // HasBlob implements registry.Target.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -25,6 +26,7 @@ type refusal struct {
 	status int
 	code   string // "MANIFEST_UNKNOWN"
 	text   string // safe to print
+	later  bool   // it says when to come back
 }
 
 // readRefusal reads body, which may be anything, HTML included (N19).
@@ -66,6 +68,9 @@ func (r refusal) Error() string {
 // kind classifies the refusal. A code may say more than the status: some
 // registries hide "denied" behind 404 and "too many requests" behind others.
 func (r refusal) kind() *fault.Kind {
+	if r.later && r.status == http.StatusForbidden { // a right that comes by waiting is a limit (Q29)
+		return fault.RateLimited
+	}
 	switch r.code {
 	case "DENIED", "UNAUTHORIZED":
 		if r.status < 500 {
@@ -135,6 +140,8 @@ func (r refusal) cause(op *operation) *fault.Cause {
 	switch kind := r.kind(); {
 	case r.status == http.StatusProxyAuthRequired:
 		return nil
+	case op.verb.writes() && r.full():
+		return fault.TargetFull
 	case kind == fault.Denied && (r.status == http.StatusUnauthorized || r.code == "UNAUTHORIZED" && r.status != http.StatusForbidden):
 		return fault.Unauthorized
 	case kind == fault.Denied:
@@ -152,8 +159,18 @@ func (r refusal) cause(op *operation) *fault.Cause {
 	case op.verb == verbPutManifest && op.isArtifact() &&
 		(r.code == "MANIFEST_INVALID" || r.status == http.StatusUnsupportedMediaType):
 		return fault.ArtifactRefused
+	case op.verb == verbPutManifest && r.status >= 400 && r.status < 500 && (r.code == "MANIFEST_INVALID" || kind == fault.Unsupported):
+		return fault.ManifestRefused
 	}
 	return nil
+}
+
+// full reports whether there is no room for what was sent (Q38). Only the words
+// tell most of these refusals from a lack of rights.
+func (r refusal) full() bool {
+	text := strings.ToLower(r.text)
+	return r.status == http.StatusInsufficientStorage ||
+		slices.ContainsFunc([]string{"quota", "no space left", "insufficient storage"}, func(s string) bool { return strings.Contains(text, s) })
 }
 
 // missing tells what a "not found" is about. The part of a manifest that was
@@ -162,6 +179,8 @@ func (r refusal) missing(op *operation) *fault.Cause {
 	switch {
 	case r.code == "NAME_UNKNOWN", op.verb == verbTags, op.verb == verbProbe:
 		return fault.RepositoryNotFound
+	case op.verb == verbPutManifest && r.code == "MANIFEST_INVALID":
+		return fault.ManifestRefused
 	case op.verb.writes():
 		return nil
 	}

@@ -35,7 +35,7 @@ func (v verb) writes() bool { return v >= verbMount }
 
 // operation is one call of the interface. It travels in the context of every
 // request that is made for it, so that the transport knows what the request is
-// for, and carries back what net/http and regclient would not tell.
+// for, and carries back what net/http would not tell.
 type operation struct {
 	verb      verb
 	ref       oci.Reference
@@ -66,6 +66,7 @@ type operation struct {
 	code     string        // of the last refusal, as the distribution-spec names it
 	answer   *answer       // of a verb whose answer is read whole: the success
 	session  *url.URL      // open upload
+	early    bool          // a chunk was answered as if it were the whole blob
 }
 
 // answer is a success as the registry sent it.
@@ -119,8 +120,8 @@ func (op *operation) moved() {
 	op.retries, op.backoff, op.requests = op.limit, op.first, 0
 }
 
-// fail ends the operation. regclient, which repeats most failures, stops
-// because the context is over.
+// fail ends the operation: what else it has under way stops because the context is
+// over.
 func (op *operation) fail(err *fault.Error) error {
 	op.mu.Lock()
 	if op.failure == nil {
@@ -159,8 +160,7 @@ const (
 	maxRetryAfter = 5 * time.Minute
 )
 
-// fault says what ended the operation. regclient's own words are used only
-// where it is the one who noticed.
+// fault says what ended the operation, in the words of whoever noticed first.
 func (op *operation) fault(caller context.Context, err error) error {
 	op.mu.Lock()
 	failure, refusal := op.failure, op.refusal
@@ -174,10 +174,10 @@ func (op *operation) fault(caller context.Context, err error) error {
 		return fault.New(fault.KindOf(caller.Err()), op.subject, caller.Err())
 	case failure != nil:
 		return failure
-	case refusal != nil:
-		return refusal
 	case errors.As(err, &failure):
 		return failure
+	case refusal != nil:
+		return refusal
 	}
 	return fault.New(fault.Protocol, op.subject, withoutURL(err)).
 		Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)

@@ -100,7 +100,7 @@ func TestAskUpload(t *testing.T) {
 // A mount that becomes an upload is cancelled, too.
 func TestAskedMountLeavesNothing(t *testing.T) {
 	t.Parallel()
-	srv := start(t, registrytest.WithoutMount(http.StatusAccepted))
+	srv := start(t, registrytest.Q5Mount(http.StatusAccepted))
 	got, err := newClient(t).Ask(t.Context(), registry.Question{
 		Method: "POST", Repository: srv.Repository("a"), Path: "/blobs/uploads/", From: "b",
 		Query: map[string][]string{"mount": {"sha256:" + strings.Repeat("0", 64)}, "from": {"b"}},

@@ -10,11 +10,6 @@ import (
 	"ferry/pkg/oci"
 )
 
-// regclient has the referrers API too, but takes any failure of it for a
-// registry without one, asks for the tag then, and keeps that in mind: a 503
-// would pass for an image without signatures. So the requests are made here,
-// below the same transport.
-
 const (
 	referrerPages = 100    // of one list
 	referrerLimit = 10_000 // manifests attached to one other
@@ -113,13 +108,17 @@ func (op *operation) lacksVerb() bool {
 }
 
 // nextPage is the link to what follows, or nil. Where it leads is for the
-// transport to judge (N5).
+// transport to judge (N5). Some registries leave the angle brackets out (Q25).
 func nextPage(page *url.URL, header http.Header) (*url.URL, error) {
 	for _, line := range header.Values("Link") {
 		for line != "" {
-			address, rest, ok := strings.Cut(line, ">")
-			_, address, opened := strings.Cut(address, "<")
-			if !ok || !opened {
+			_, bracketed, opened := strings.Cut(line, "<")
+			address, rest, ok := strings.Cut(bracketed, ">")
+			if !opened {
+				address, rest, ok = strings.Cut(line, ";")
+				address, rest = strings.TrimSpace(address), ";"+rest
+			}
+			if !ok {
 				break
 			}
 			parameters, others, _ := strings.Cut(rest, ",")

@@ -64,7 +64,7 @@ func TestReferrersAPIAbsent(t *testing.T) {
 // S1.7.6, N5, N9: pages are followed within the registry, and lists end.
 func TestReferrersPages(t *testing.T) {
 	t.Parallel()
-	srv := start(t, registrytest.WithPageSize(3))
+	srv := start(t, registrytest.Q25Pages(3, registrytest.PagesByPath))
 	image := srv.PutImage("a", "v1")
 	for i := range 10 {
 		srv.PutAttached("a", "", image, "text/spdx", fmt.Append(nil, i))

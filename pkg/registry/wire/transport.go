@@ -3,7 +3,6 @@ package wire
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +45,7 @@ func (o origin) same(other origin) bool { return o.normal() == other.normal() }
 // origin (N3 to N5), bounds what is read (N9), and gives up on silence (N16).
 type transport struct {
 	opts   Options
-	base   http.RoundTripper
+	base   *http.Transport
 	self   origin
 	auth   *authorizer
 	limits limits
@@ -60,6 +59,10 @@ type transport struct {
 // maxRequests ends an operation that makes requests without a byte moving.
 const maxRequests = 40
 
+// staleConnections is how many connections that had been closed meanwhile a request
+// may meet, each time to be sent again at once.
+const staleConnections = 2
+
 // RoundTrip implements http.RoundTripper for the requests of operations.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	op := operationOf(req.Context())
@@ -69,7 +72,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.guard(op, req); err != nil {
 		return nil, op.fail(err)
 	}
-	logins := 0
+	logins, stale := 0, 0
 	for first := true; ; first = false {
 		sent, release, err := t.prepare(op, req, first)
 		if err != nil {
@@ -77,6 +80,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		resp, err := t.send(op, sent)
 		release()
+		if err != nil && stale < staleConnections && strings.Contains(err.Error(), "server closed idle connection") {
+			// Some proxies close what nobody uses without a word (Q43). It says
+			// nothing of the registry, and net/http repeats reads alone.
+			stale++
+			t.base.CloseIdleConnections()
+			continue
+		}
 		if err == nil && resp.StatusCode == http.StatusUnauthorized && logins < 2 && t.self.same(originOf(req.URL)) {
 			// A token may expire at any request, and a challenge may ask
 			// for more than the last one: two logins a request (N17).
@@ -131,13 +141,6 @@ func (t *transport) prepare(op *operation, req *http.Request, first bool) (sent 
 		}
 	} else if err := t.auth.authorize(req.Context(), op, sent); err != nil {
 		return nil, nil, err
-	}
-	if op.verb == verbPutBlob && req.Method == http.MethodPost {
-		// regclient asks for an anonymous mount first. Few registries know
-		// it, some fail on it (Q6): it becomes a plain start of an upload.
-		plain := *req.URL
-		plain.RawQuery = ""
-		sent.URL = &plain
 	}
 	op.askRange(sent)
 	body, err := requestBody(req, first)
@@ -308,6 +311,7 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, errorLimit)) // a cut error document is no more than less detail
 	resp.Body.Close()
 	said := readRefusal(resp.StatusCode, body)
+	said.later = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()) > 0
 	refusal := said.fault(op)
 	if !cancels(op, req) {
 		op.refused(resp.StatusCode, said.code, refusal)
@@ -315,13 +319,6 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	if temporary(fault.KindOf(refusal)) {
 		return t.retry(op, req, refusal, resp.Header.Get("Retry-After"))
 	}
-	if op.verb == verbPutBlob && !chunksMayPass(req.Method, resp.StatusCode) {
-		return nil, false, op.fail(refusal)
-	}
-	// regclient would log in at a challenge and wait at Retry-After; both is
-	// done here.
-	resp.Header.Del("WWW-Authenticate")
-	resp.Header.Del("Retry-After")
 	resp.Body = http.NoBody
 	return resp, false, nil
 }
@@ -330,19 +327,6 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 // it had to be.
 func cancels(op *operation, req *http.Request) bool {
 	return req.Method == http.MethodDelete && op.verb != verbAskWrite
-}
-
-// chunksMayPass reports whether a refused upload may go on: whole ones in chunks,
-// when they were too large (Q8: some registries say 416), and with a chunk at the
-// wrong place, which regclient moves.
-func chunksMayPass(method string, status int) bool {
-	switch method {
-	case http.MethodPut:
-		return status == http.StatusRequestEntityTooLarge || status == http.StatusRequestedRangeNotSatisfiable
-	case http.MethodPatch:
-		return status == http.StatusRequestedRangeNotSatisfiable
-	}
-	return true
 }
 
 // visiblePause is how long a pause must be for a person to be told of it; a run
@@ -483,9 +467,6 @@ func (t *transport) acceptWhole(op *operation, req *http.Request, resp *http.Res
 		return t.retry(op, req, networkFault(op, err), "")
 	case int64(len(body)) > limit:
 		return nil, false, op.fail(protocol(op.subject, "the answer is larger than %d bytes", limit))
-	case op.verb == verbTags && json.Unmarshal(body, &struct{}{}) != nil: // regclient takes nothing at all for no tags
-		return nil, false, op.fail(protocol(op.subject, "the tag list is not JSON").
-			Hint("check that %s is a registry and not a web page in front of it", op.repo.Host))
 	}
 	op.mu.Lock()
 	op.answer = &answer{resp.Header, body}
@@ -505,31 +486,47 @@ func readWhole(resp *http.Response, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(resp.Body, limit+1))
 }
 
-// trackSession remembers the upload that the registry opened, and checks where
-// it wants the bytes.
+// trackSession remembers the upload that the registry opened, and where its next
+// part goes.
 func (t *transport) trackSession(op *operation, req *http.Request, resp *http.Response) *fault.Error {
 	location := resp.Header.Get("Location")
+	asked := req.Method == http.MethodGet || req.Method == http.MethodPatch
 	var session *url.URL
-	if resp.StatusCode == http.StatusAccepted && location != "" && req.Method != http.MethodDelete {
-		to, err := req.URL.Parse(location)
-		if err != nil {
-			return protocol(op.subject, "%s names an upload address that is none", op.repo.Host)
+	switch early := req.Method == http.MethodPatch && resp.StatusCode == http.StatusCreated && strings.Contains(location, "/blobs/sha256:"); {
+	case early, req.Method == http.MethodHead, asked && location == "":
+		// The upload is where it was. Behind a chunk some say no address, or the
+		// blob's, as if that were all (Q7).
+		op.mu.Lock()
+		defer op.mu.Unlock()
+		op.early, op.requests = op.early || early, 0
+		return nil
+	case location != "" && (asked || resp.StatusCode == http.StatusAccepted && req.Method != http.MethodDelete):
+		var err *fault.Error
+		if session, err = t.uploadAddress(op, req, location); err != nil {
+			return err
 		}
-		if to.Scheme == "http" && t.self.scheme == "https" && to.Hostname() == req.URL.Hostname() {
-			// A registry behind a proxy does not know that it speaks TLS (Q11).
-			to.Scheme, to.Host = req.URL.Scheme, req.URL.Host
-			resp.Header.Set("Location", to.String())
-		}
-		if !t.self.same(originOf(to)) {
-			return protocol(op.subject, "%s wants the upload at another host, %s", op.repo.Host, to.Host).
-				Hint("configure relative upload addresses at the registry, or the forwarded host and scheme at its proxy")
-		}
-		session = to
 	}
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	op.session, op.requests = session, 0 // each chunk accepted is a step ahead
 	return nil
+}
+
+// uploadAddress checks where the registry wants the bytes.
+func (t *transport) uploadAddress(op *operation, req *http.Request, location string) (*url.URL, *fault.Error) {
+	to, err := req.URL.Parse(location)
+	if err != nil {
+		return nil, protocol(op.subject, "%s names an upload address that is none", op.repo.Host)
+	}
+	if to.Scheme == "http" && t.self.scheme == "https" && to.Hostname() == req.URL.Hostname() {
+		// A registry behind a proxy does not know that it speaks TLS (Q11).
+		to.Scheme, to.Host = req.URL.Scheme, req.URL.Host
+	}
+	if !t.self.same(originOf(to)) {
+		return nil, protocol(op.subject, "%s wants the upload at another host, %s", op.repo.Host, to.Host).
+			Hint("configure relative upload addresses at the registry, or the forwarded host and scheme at its proxy")
+	}
+	return to, nil
 }
 
 // closeSession cancels the upload that a failed operation leaves behind, also
@@ -549,7 +546,8 @@ func (t *transport) closeSession(ctx context.Context, op *operation) {
 	}
 }
 
-// deleteSession asks once more where the login has expired meanwhile.
+// deleteSession asks once more where the login has expired meanwhile, the connection
+// broke, or the registry had too much to do.
 func (t *transport) deleteSession(ctx context.Context, op *operation, session *url.URL) error {
 	for tries := 2; ; tries-- {
 		req, err := http.NewRequestWithContext(ctx, http.MethodDelete, session.String(), nil)
@@ -561,6 +559,9 @@ func (t *transport) deleteSession(ctx context.Context, op *operation, session *u
 			return err
 		}
 		resp, err := t.base.RoundTrip(req)
+		if err != nil && tries > 1 && ctx.Err() == nil {
+			continue // an idle connection may have been closed (Q43), and net/http repeats no DELETE
+		}
 		if err != nil {
 			return withoutURL(err)
 		}
@@ -572,7 +573,7 @@ func (t *transport) deleteSession(ctx context.Context, op *operation, session *u
 		}
 		resp.Body.Close()
 		switch {
-		case again:
+		case again, temporary(refusal{status: resp.StatusCode}.kind()) && tries > 1:
 		case resp.StatusCode < 300:
 			return nil
 		default:

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -30,9 +29,11 @@ func (h *host) openSession(ctx context.Context, op *operation) (*url.URL, error)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := h.finish(op, req, http.StatusAccepted); err != nil {
+	header, err := h.finish(op, req, http.StatusAccepted)
+	if err != nil {
 		return nil, err
 	}
+	h.bodies.heed(header)
 	op.mu.Lock()
 	session := op.session
 	op.mu.Unlock()
@@ -69,24 +70,17 @@ func (c *Client) PutBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 func (c *Client) putBlob(ctx context.Context, repo oci.Repository, desc oci.Descriptor, body io.ReadSeeker) error {
 	op := newOperation(verbPutBlob, repo.WithDigest(desc.Digest))
 	op.size = desc.Size
-	src := &source{body: body, size: desc.Size, subject: op.subject}
+	src := &source{blob: body, size: desc.Size, subject: op.subject}
 	err := c.do(ctx, op, func(ctx context.Context, h *host) error {
 		src.moved = h.limits.of(op.size).moved
-		if !h.bodies.refuse(desc.Size) {
+		if h.bodies.take(desc.Size) {
 			err := h.putWhole(ctx, op, desc, src)
 			if err == nil || !op.tooLarge() {
 				return err
 			}
 			h.transport.closeSession(ctx, op)
 		}
-		if _, err := src.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-		_, err := h.reg.BlobPut(ctx, refOf(op.ref), descOf(desc), src)
-		if err == nil {
-			h.bodies.learn(desc.Size)
-		}
-		return err
+		return h.putChunks(ctx, op, desc, src)
 	})
 	if err != nil && src.failure != nil {
 		return src.failure // not the registry's doing
@@ -96,50 +90,10 @@ func (c *Client) putBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 
 // putWhole sends the blob in one request, behind the one that opens a session.
 func (h *host) putWhole(ctx context.Context, op *operation, desc oci.Descriptor, src *source) error {
-	session, err := h.openSession(ctx, op)
-	if err != nil {
+	if _, err := h.openSession(ctx, op); err != nil {
 		return err
 	}
-	to := *session
-	to.RawQuery = withDigest(to.RawQuery, desc.Digest)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, to.String(), nil)
-	if err != nil {
-		return protocol(op.subject, "the address of an upload: %w", withoutURL(err))
-	}
-	req.Header.Set("Content-Type", "application/octet-stream")
-	if desc.Size > 0 {
-		req.ContentLength = desc.Size
-		req.GetBody = func() (io.ReadCloser, error) {
-			_, err := src.Seek(0, io.SeekStart)
-			return io.NopCloser(src), err
-		}
-		if req.Body, err = req.GetBody(); err != nil {
-			return err
-		}
-	}
-	_, err = h.finish(op, req, http.StatusCreated, http.StatusNoContent)
-	return err
-}
-
-// bodies is what is known of the largest request body that a registry takes: how
-// many bytes were refused as too many, and came in chunks then. So a limit is met
-// once, and not again by each blob (Q8).
-type bodies struct{ refused atomic.Int64 }
-
-// refuse reports whether a body of so many bytes is known to be too large.
-func (b *bodies) refuse(size int64) bool {
-	refused := b.refused.Load()
-	return refused > 0 && size >= refused
-}
-
-// learn notes that so many bytes were too many at once, and passed in chunks.
-func (b *bodies) learn(size int64) {
-	for {
-		refused := b.refused.Load()
-		if refused > 0 && refused <= size || b.refused.CompareAndSwap(refused, size) {
-			return
-		}
-	}
+	return h.commit(ctx, op, desc, src)
 }
 
 // tooLarge reports whether the last refusal was for the size of the body, which
@@ -150,9 +104,19 @@ func (op *operation) tooLarge() bool {
 	return op.refusal != nil && (op.status == http.StatusRequestEntityTooLarge || op.status == http.StatusRequestedRangeNotSatisfiable)
 }
 
+// sessionAddress is where the next part of the upload goes.
+func (op *operation) sessionAddress() string {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.session == nil {
+		return ""
+	}
+	return op.session.String()
+}
+
 // source is a blob to send. It remembers when the fault is ours.
 type source struct {
-	body    io.ReadSeeker
+	blob    io.ReadSeeker
 	size    int64
 	at      int64
 	subject string
@@ -161,7 +125,7 @@ type source struct {
 }
 
 func (s *source) Read(p []byte) (int, error) {
-	n, err := s.body.Read(p)
+	n, err := s.blob.Read(p)
 	s.at += int64(n)
 	s.moved(n)
 	switch {
@@ -174,7 +138,7 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func (s *source) Seek(offset int64, whence int) (int64, error) {
-	at, err := s.body.Seek(offset, whence)
+	at, err := s.blob.Seek(offset, whence)
 	s.at = at
 	if err != nil {
 		err = s.fail(err)

@@ -1,18 +1,11 @@
 // Package wire speaks to registries over HTTP. It is the one importer of
-// regclient, which reads docker's configuration, follows tag lists, and sends in
-// chunks what is refused as a whole.
+// regclient, which reads docker's configuration.
 //
-// Blobs and manifests are asked for here. Nothing stands between a blob's body
-// and its reader: no second hash, no copy.
+// Nothing stands between a blob's body and its reader: no second hash, no copy.
 //
-// Everything that decides about trust and persistence is here, too, in an
-// http.RoundTripper below both ([transport]), for regclient leaves it open
-// (v0.11.7): it sends credentials to any token server that a registry names,
-// uploads to any host that a Location names, reads token answers without limit
-// and apart from the caller's context, calls every failed token request a
-// refusal, drops a registry after one 503, slows all requests to a host down
-// after one that was refused, and loses a slot of its own throttle whenever it
-// resumes a body.
+// Everything that decides about trust and persistence is in one
+// http.RoundTripper ([transport]): where a credential may go, how much is read,
+// what is asked again and when, how many requests are under way.
 package wire
 
 import (
@@ -26,14 +19,8 @@ import (
 	"time"
 
 	"github.com/regclient/regclient/config"
-	"github.com/regclient/regclient/scheme/reg"
-	"github.com/regclient/regclient/types/descriptor"
-	"github.com/regclient/regclient/types/ref"
-
-	"github.com/opencontainers/go-digest"
 
 	"ferry/pkg/fault"
-	"ferry/pkg/oci"
 	"ferry/pkg/registry"
 )
 
@@ -113,10 +100,10 @@ var _ registry.Target = (*Client)(nil)
 
 // host is all that is known of one registry.
 type host struct {
-	reg       *reg.Reg
 	transport *transport
 	client    *http.Client // over transport
 	limits    limits
+	heads     heads
 	silent    sync.Map // paths of repositories without the referrers API
 	bodies    bodies
 }
@@ -166,30 +153,14 @@ func (c *Client) host(name string) *host {
 	conf := config.HostNewName(name)
 	self := origin{scheme: "https", host: conf.Hostname}
 	if c.opts.PlainHTTP || slices.Contains(c.opts.PlainHTTPHosts, name) {
-		conf.TLS, self.scheme = config.TLSDisabled, "http"
+		self.scheme = "http"
 	}
-	conf.ReqConcurrent = -1 // no throttle: the limiter counts operations
 	auth := newAuthorizer(self, c.credential(conf.Name, name), c.opts.TokenServers)
 	limits := newLimits(c.opts.Concurrency)
 	t := &transport{opts: c.opts, base: c.base, self: self, auth: auth, limits: limits}
 	auth.send = t.sendToken
 	client := &http.Client{Transport: t}
-	h := &host{
-		transport: t,
-		client:    client,
-		limits:    limits,
-		reg: reg.New(
-			reg.WithConfigHosts([]*config.Host{conf}),
-			reg.WithHTTPClient(client),
-			// Whole blobs are sent here: what comes to regclient has been
-			// refused as too large, and goes in chunks.
-			reg.WithBlobSize(0, 1),
-			// The transport repeats and waits.
-			reg.WithDelay(1, 1),
-			reg.WithRetryLimit(1<<20),
-			reg.WithSlog(slog.New(slog.DiscardHandler)), // it logs signed URLs
-		),
-	}
+	h := &host{transport: t, client: client, limits: limits}
 	c.hosts[name] = h
 	return h
 }
@@ -231,14 +202,6 @@ func (c *Client) do(ctx context.Context, op *operation, call func(context.Contex
 func (h *host) end(op *operation) {
 	op.cancel(nil)
 	h.limits.of(op.size).release()
-}
-
-func refOf(r oci.Reference) ref.Ref {
-	return ref.Ref{Scheme: "reg", Registry: r.Host, Repository: r.Path, Tag: r.Tag, Digest: string(r.Digest)}
-}
-
-func descOf(d oci.Descriptor) descriptor.Descriptor {
-	return descriptor.Descriptor{MediaType: d.MediaType, Digest: digest.Digest(d.Digest), Size: d.Size} // no URLs: foreign layers are fetched from the registry alone (N6)
 }
 
 func protocol(subject, format string, args ...any) *fault.Error {

@@ -1,0 +1,221 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"ferry/pkg/fault"
+	"ferry/pkg/oci"
+)
+
+// bodies is how large a request body a registry takes, as it has been found out:
+// whole blobs are sent until one is refused as too large (Q8). What some proxies
+// allow at least is 1 MiB, from 64 MiB on six halvings away.
+type bodies struct {
+	most  atomic.Int64 // what went through after a refusal; 0 while nothing was refused
+	least atomic.Int64 // of a chunk but the last, as the registry says (OCI-Chunk-Min-Length)
+}
+
+const (
+	firstChunk = 64 << 20
+	leastChunk = 64 << 10
+	// statusAsks is how often an upload asks where it stands: some registries
+	// never say it right (Q10).
+	statusAsks = 2
+)
+
+// take reports whether a blob of so many bytes may be sent as one body.
+func (b *bodies) take(size int64) bool {
+	most := b.most.Load()
+	return most == 0 || size <= most
+}
+
+// first is the size of the first chunk of a blob.
+func (b *bodies) first(size int64) int64 {
+	if most := b.most.Load(); most > 0 {
+		return max(most, b.least.Load())
+	}
+	return max(min(firstChunk, size/2), leastChunk, b.least.Load())
+}
+
+// floor is the smallest chunk that is tried.
+func (b *bodies) floor() int64 { return max(leastChunk, b.least.Load()) }
+
+// heed reads what an answer to the start of an upload says of chunks.
+func (b *bodies) heed(header http.Header) {
+	if n, err := strconv.ParseInt(header.Get("OCI-Chunk-Min-Length"), 10, 64); err == nil && n > 0 && n <= firstChunk {
+		b.least.Store(n)
+	}
+}
+
+// chunked is an upload in chunks.
+type chunked struct {
+	host *host
+	op   *operation
+	desc oci.Descriptor
+	src  *source
+	at   int64 // bytes that the registry has taken
+	asks int   // for the status that may still be made
+}
+
+// putChunks sends the blob in chunks, halving them as long as they are too large,
+// and keeps in mind what went through.
+func (h *host) putChunks(ctx context.Context, op *operation, desc oci.Descriptor, src *source) error {
+	if _, err := h.openSession(ctx, op); err != nil {
+		return err
+	}
+	c := &chunked{host: h, op: op, desc: desc, src: src, asks: statusAsks}
+	size, halved := h.bodies.first(desc.Size), false
+	for c.at < desc.Size {
+		n := min(size, desc.Size-c.at)
+		err := c.send(ctx, n)
+		switch {
+		case err == nil:
+			c.at += n
+			if halved || h.bodies.most.Load() == 0 {
+				h.bodies.most.Store(size)
+				halved = false
+			}
+		case !op.tooLarge():
+			return c.unsupported(err)
+		default:
+			moved, askErr := c.moved(ctx)
+			if askErr != nil {
+				return askErr
+			}
+			if moved {
+				continue
+			}
+			if size <= h.bodies.floor() {
+				return err
+			}
+			size, halved = max(size/2, h.bodies.floor()), true
+		}
+	}
+	return h.commit(ctx, op, desc, nil)
+}
+
+// send sends the next n bytes. Where the answer says how many are there is left
+// unheeded: some registries always say the same (Q10), and the digest tells in the
+// end.
+func (c *chunked) send(ctx context.Context, n int64) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, c.op.sessionAddress(), nil)
+	if err != nil {
+		return protocol(c.op.subject, "the address of an upload: %w", withoutURL(err))
+	}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", c.at, c.at+n-1))
+	if err := c.src.body(req, c.at, n); err != nil {
+		return err
+	}
+	// 202 is right; 201 and 204 are seen, too (Q7).
+	_, err = c.host.finish(c.op, req, http.StatusAccepted, http.StatusCreated, http.StatusNoContent)
+	return err
+}
+
+// moved asks, after a 416, from where the registry goes on, and reports whether
+// that is elsewhere than here; then it is here. At some registries the same status
+// means that the chunk was too large.
+func (c *chunked) moved(ctx context.Context) (bool, error) {
+	if c.op.status != http.StatusRequestedRangeNotSatisfiable || c.asks == 0 {
+		return false, nil
+	}
+	c.asks--
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.op.sessionAddress(), nil)
+	if err != nil {
+		return false, withoutURL(err)
+	}
+	header, err := c.host.finish(c.op, req, http.StatusNoContent, http.StatusAccepted, http.StatusOK)
+	if err != nil {
+		return false, ctx.Err() // no answer is no other place
+	}
+	first, last, ok := strings.Cut(strings.TrimPrefix(header.Get("Range"), "bytes="), "-")
+	end, err := strconv.ParseInt(last, 10, 64)
+	if !ok || err != nil || first != "0" || end < 0 || end >= c.desc.Size {
+		return false, nil
+	}
+	at := end + 1
+	if end == 0 { // of nothing at all it is said, too
+		at = min(c.at, 1)
+	}
+	moved := at != c.at
+	c.at = at
+	return moved, nil
+}
+
+// unsupported says why the blob cannot be sent, when there are no chunks at a
+// registry that would not take it whole (Q9).
+func (c *chunked) unsupported(err error) error {
+	switch c.op.status {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return fault.Newf(fault.Unsupported, c.op.subject, "the registry refuses the blob of %d bytes as too large, and takes no chunks: %w", c.desc.Size, err).
+			Because(fault.BodyTooLarge).Hint("raise the limit for request bodies at %s or the proxy in front of it", c.op.repo.Host)
+	}
+	return err
+}
+
+// commit ends the upload, with what is left of the blob as its body.
+func (h *host) commit(ctx context.Context, op *operation, desc oci.Descriptor, rest *source) error {
+	address := op.sessionAddress()
+	if strings.Contains(address, "?") { // the registry's own query, which must stay as it is (Q12)
+		address += "&"
+	} else {
+		address += "?"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, address+"digest="+url.QueryEscape(string(desc.Digest)), nil)
+	if err != nil {
+		return protocol(op.subject, "the address of an upload: %w", withoutURL(err))
+	}
+	req.Header.Set("Content-Type", "application/octet-stream")
+	if rest != nil && desc.Size > 0 {
+		if err := rest.body(req, 0, desc.Size); err != nil {
+			return err
+		}
+	}
+	early := op.early
+	_, err = h.finish(op, req, http.StatusCreated, http.StatusNoContent)
+	if err == nil || op.tooLarge() || !early && op.status >= 300 {
+		return err
+	}
+	// Another success than the two, or a refusal after a chunk was answered as if
+	// the blob were there: whether it is, the registry tells its readers (Q7).
+	if there, ok := h.askBlob(ctx, op); ok && there {
+		return nil
+	}
+	return err
+}
+
+// askBlob asks whether the blob of op is there; ok is false where that was not
+// answered.
+func (h *host) askBlob(ctx context.Context, op *operation) (there, ok bool) {
+	req, err := h.request(ctx, http.MethodHead, op.repo, "/blobs/"+string(op.ref.Digest), nil)
+	if err != nil {
+		return false, false
+	}
+	if _, err = h.finish(op, req, http.StatusOK); err == nil {
+		return true, true
+	}
+	return false, fault.KindOf(err) == fault.NotFound
+}
+
+// body makes n bytes of the source, from start on, the body of req.
+func (s *source) body(req *http.Request, start, n int64) error {
+	req.ContentLength = n // always said: old proxies want it (Q43)
+	req.GetBody = func() (io.ReadCloser, error) {
+		if s.at != start || start == 0 {
+			if _, err := s.Seek(start, io.SeekStart); err != nil {
+				return nil, err
+			}
+		}
+		return io.NopCloser(io.LimitReader(s, n)), nil
+	}
+	var err error
+	req.Body, err = req.GetBody()
+	return err
+}
