@@ -548,7 +548,7 @@ func TestSigningKilled(t *testing.T) {
 					}
 				}
 			}
-			if kills < 6 || bare == 0 {
+			if kills < 3 || bare == 0 {
 				t.Errorf("killed %d times, %d of them between document and signature: nothing is shown", kills, bare)
 			}
 			t.Attr("cases", strconv.Itoa(kills))
