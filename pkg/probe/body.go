@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"ferry/pkg/contract"
@@ -41,6 +42,9 @@ func (r *run) body(ctx context.Context) error {
 		chunks = contract.VerdictUnknown
 	}
 	r.note(contract.FeatureChunks, chunks, evidence(first.Sent))
+	if chunks == contract.VerdictYes { // what is refused as too small says nothing of what is too large
+		steps = slices.DeleteFunc(steps, func(size int64) bool { return size < minimum && size < r.Body })
+	}
 	r.spec.Body, err = search(steps, 0, func(size int64) (contract.Verdict, contract.Evidence, error) {
 		a, err := r.send(ctx, size, chunks == contract.VerdictNo)
 		return sized(a.Sent, chunks == contract.VerdictNo), evidence(a.Sent), err
