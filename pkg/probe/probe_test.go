@@ -345,7 +345,7 @@ func TestBody(t *testing.T) {
 		"no chunks":                {limit: 600_000, status: 413, want: contract.Bound{Accepted: 512 << 10, Refused: 1 << 20, Verdict: no}},
 		"no chunks, no limit":      {limit: 1 << 30, want: contract.Bound{Accepted: 1 << 20, Verdict: yes}},
 		"least chunk":              {limit: 1 << 30, chunks: true, minLen: "100000", chunk: 100000, want: contract.Bound{Accepted: 1 << 20, Verdict: yes}},
-		"least chunk, and a limit": {limit: 200_000, status: 413, chunks: true, minLen: "100000", chunk: 100000, want: contract.Bound{Accepted: 128 << 10, Refused: 256 << 10, Verdict: no}},
+		"least chunk, and a limit": {limit: 110_000, status: 413, chunks: true, minLen: "100000", chunk: 100000, want: contract.Bound{Accepted: 100_000, Refused: 128 << 10, Verdict: no}},
 		"another refusal":          {limit: 200_000, status: 400, chunks: true, want: contract.Bound{Accepted: 128 << 10, Refused: 256 << 10, Verdict: unknown}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -404,6 +404,7 @@ func TestRepositories(t *testing.T) {
 		}
 		want = append(want, access)
 	}
+	p.Repositories = append(p.Repositories, p.Root, p.Repositories[0]) // each is asked once
 	spec := run(t, p)
 	if diff := cmp.Diff(want, spec.Repositories); diff != "" {
 		t.Errorf("repositories (-want +got):\n%s", diff)
