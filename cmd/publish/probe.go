@@ -85,6 +85,10 @@ func (f *flags) probe(ctx context.Context, s *stage.Session) error {
 			}
 			defer client.Close()
 			s.Progress.Phase("probing")
+			if !f.Probe.ReadOnly {
+				s.Log.Info(fmt.Sprintf("some hundred bytes are written to %s and %s, and deleted again where the registry lets them be; --read-only writes nothing",
+					root.Join(probe.Home), root.Join(probe.MountHome)))
+			}
 			spec, err := (&probe.Prober{
 				Registry: client, Root: root, Repositories: repos, ReadOnly: f.Probe.ReadOnly, Body: size,
 				Parallel: f.InFlight(), Log: s.Log,

@@ -142,6 +142,7 @@ func everything() *load {
 	l.image("bare", "v1", 0, oci.MediaTypeManifest, imageConfig, `{}`, imageLayer)
 	l.image("db", "1", 0, oci.MediaTypeManifest, "application/vnd.trivy.config.v1+json", "db config", "application/vnd.trivy.db.layer.v1.tar+gzip")
 	l.image("db", "2", 0, oci.MediaTypeManifest, "application/vnd.trivy.config.v1+json", "java config", "application/vnd.trivy.javadb.layer.v1.tar+gzip")
+	l.image("db", "3", 0, oci.MediaTypeManifest, "application/vnd.trivy.config.v1+json", "db config, again", "application/vnd.trivy.db.layer.v1.tar+gzip")
 	l.image("chart", "1", 0, oci.MediaTypeManifest, "application/vnd.cncf.helm.config.v1+json", "chart", "application/vnd.cncf.helm.chart.content.v1.tar+gzip", "application/vnd.cncf.helm.chart.provenance.v1.prov")
 	l.index("multi", "v1", v1)
 	l.index("sparse", "v1", v1, oci.DigestOf([]byte("of another platform")))
@@ -185,7 +186,7 @@ func TestWhatIsRefused(t *testing.T) {
 	}{
 		"takes all": {nil, nil},
 		"Q18: OCI images": {without("oci-image", no, 415), []string{
-			"application/vnd.oci.image.manifest.v1+json: 8 manifests of this type, such as r.example/org/app:v1, and the target does not take it: it answered 415 CODE"}},
+			"application/vnd.oci.image.manifest.v1+json: 9 manifests of this type, such as r.example/org/app:v1, and the target does not take it: it answered 415 CODE"}},
 		"Q18: Docker images, and the placeholder": {without("docker-image", no, 415), []string{
 			"application/vnd.docker.distribution.manifest.v2+json: 2 manifests of this type, such as r.example/org/app/old:v1, and the target does not take it: it answered 415 CODE"}},
 		"Q18: indexes": {without("oci-index", no, 400), []string{
@@ -351,7 +352,7 @@ func TestDamagedContent(t *testing.T) {
 	t.Parallel()
 	l := newLoad()
 	d := l.image("app", "v1", 0, oci.MediaTypeManifest, imageConfig, wholeConfig, imageLayer)
-	l.memory[d] = bytes.Replace(l.memory[d], []byte("2"), []byte("3"), 1)
+	l.memory[d] = bytes.Replace(l.memory[d], []byte("+gzip"), []byte("+zstd"), 1)
 	_, err := outlook.Journey{
 		Target: target(without("artifact", no, 400)), Contents: &l.Contents, Content: l.memory,
 		Place: oci.Repository{Host: "r.example"}.Join,

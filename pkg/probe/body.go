@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"ferry/pkg/contract"
@@ -25,14 +26,16 @@ func (r *run) body(ctx context.Context) error {
 		steps = append(steps, size)
 	}
 	steps = append(steps, r.Body)
-	first, err := r.send(ctx, steps[0], false)
+	sent := steps[0]
+	first, err := r.send(ctx, sent, false)
 	if err != nil {
 		return err
 	}
-	r.spec.ChunkMinimum = chunkMinimum(first.Begin)
-	minimum := r.spec.ChunkMinimum
-	if minimum > steps[0] && minimum <= r.Body { // fewer say nothing about chunks
-		if first, err = r.send(ctx, minimum, false); err != nil {
+	minimum := chunkMinimum(first.Begin)
+	r.spec.ChunkMinimum = minimum
+	if minimum > sent && minimum <= r.Body { // fewer say nothing about chunks
+		sent = minimum
+		if first, err = r.send(ctx, sent, false); err != nil {
 			return err
 		}
 	}
@@ -41,7 +44,12 @@ func (r *run) body(ctx context.Context) error {
 		chunks = contract.VerdictUnknown
 	}
 	r.note(contract.FeatureChunks, chunks, evidence(first.Sent))
-	r.spec.Body, err = search(steps, 0, func(size int64) (contract.Verdict, contract.Evidence, error) {
+	var accepted int64
+	if chunks == contract.VerdictYes { // so much is known
+		accepted = sent
+		steps = slices.DeleteFunc(steps, func(size int64) bool { return size <= sent })
+	}
+	r.spec.Body, err = search(steps, accepted, func(size int64) (contract.Verdict, contract.Evidence, error) {
 		a, err := r.send(ctx, size, chunks == contract.VerdictNo)
 		return sized(a.Sent, chunks == contract.VerdictNo), evidence(a.Sent), err
 	})

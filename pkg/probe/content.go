@@ -54,7 +54,7 @@ func (r *run) tryContent(ctx context.Context, w *written) error {
 
 // mount takes a blob over from the repository where it was written (Q5).
 func (r *run) mount(ctx context.Context, w *written) error {
-	to := r.Root.Join("ferry-probe-mount")
+	to := r.Root.Join(MountHome)
 	digest := oci.DigestOf(w.bare)
 	a, err := r.ask(ctx, registry.Question{
 		Method: http.MethodPost, Repository: to, Path: "/blobs/uploads/", From: r.home.Path,

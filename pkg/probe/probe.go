@@ -22,6 +22,13 @@ import (
 	"ferry/pkg/registry"
 )
 
+// The repositories below the root that content is tried in, and that it is mounted
+// to.
+const (
+	Home      = "ferry-probe"
+	MountHome = "ferry-probe-mount"
+)
+
 // Prober asks one registry.
 type Prober struct {
 	Registry registry.Prober
@@ -59,7 +66,7 @@ type run struct {
 // Kinds: Transient, Protocol, Cancelled.
 func (p *Prober) Run(ctx context.Context) (contract.TargetSpec, error) {
 	r := &run{
-		Prober: p, home: p.Root.Join("ferry-probe"), kept: map[string]bool{},
+		Prober: p, home: p.Root.Join(Home), kept: map[string]bool{},
 		spec: contract.TargetSpec{Target: p.Root.String(), ReadOnly: p.ReadOnly},
 	}
 	if err := r.write(ctx); err != nil {

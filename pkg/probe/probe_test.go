@@ -112,7 +112,11 @@ func TestFeatures(t *testing.T) {
 			fault: registrytest.Fault{Kind: registrytest.KindReferrers, Times: registrytest.Always, ContentType: oci.MediaTypeIndex, Body: `{"schemaVersion":2,"mediaType":"` + oci.MediaTypeIndex + `","manifests":[]}`},
 			want:  map[contract.Feature]contract.Verdict{"referrers-api": no}, feature: "referrers-api", status: 200,
 		},
-		"Q24: immutable tags":    {opts: []registrytest.Option{registrytest.Q24ImmutableTags(400)}, want: map[contract.Feature]contract.Verdict{"tag-overwrite": no}, feature: "tag-overwrite", status: 400},
+		"Q24: immutable tags": {opts: []registrytest.Option{registrytest.Q24ImmutableTags(400)}, want: map[contract.Feature]contract.Verdict{"tag-overwrite": no}, feature: "tag-overwrite", status: 400},
+		"Q24: tags stay without a word": {
+			fault: registrytest.Fault{Method: "PUT", Reference: "ferry-probe", Skip: 1, Status: 201},
+			want:  map[contract.Feature]contract.Verdict{"tag-overwrite": no}, feature: "tag-overwrite", status: 201,
+		},
 		"Q25: no tag list":       {opts: []registrytest.Option{registrytest.Q27NoTagList(405)}, want: map[contract.Feature]contract.Verdict{"tag-list": no}, feature: "tag-list", status: 405},
 		"Q25: the list is empty": {fault: registrytest.Fault{Kind: registrytest.KindTags, Times: registrytest.Always, Body: `{"name":"x","tags":null}`}, want: map[contract.Feature]contract.Verdict{"tag-list": no}, feature: "tag-list", status: 200},
 		"Q18: OCI images refused": {
@@ -260,6 +264,11 @@ func TestDepth(t *testing.T) {
 			if status == 401 || status == 403 || status == 500 {
 				want.Verdict = unknown
 			}
+			for _, n := range spec.Names {
+				if deep := strings.Contains(n.Example, "/ferry-probe/"); deep && most == 2 && (n.Accepted != unknown || n.Evidence.Status != 0) {
+					t.Errorf("%s is %s by status %d, where names so deep are refused anyway", n.Form, n.Accepted, n.Evidence.Status)
+				}
+			}
 			if most == 9 { // the deepest that is asked for: 8 below org
 				want.Refused, want.Verdict, want.Evidence = 0, yes, contract.Evidence{Status: 202}
 			}
@@ -326,13 +335,14 @@ func TestBody(t *testing.T) {
 		want   contract.Bound
 		chunk  int64
 	}{
-		"no limit":            {limit: 1 << 30, chunks: true, want: contract.Bound{Accepted: 1 << 20, Verdict: yes}},
-		"nginx":               {limit: 200_000, status: 413, chunks: true, want: contract.Bound{Accepted: 128 << 10, Refused: 256 << 10, Verdict: no}},
-		"416":                 {limit: 600_000, status: 416, chunks: true, want: contract.Bound{Accepted: 512 << 10, Refused: 1 << 20, Verdict: no}},
-		"no chunks":           {limit: 600_000, status: 413, want: contract.Bound{Accepted: 512 << 10, Refused: 1 << 20, Verdict: no}},
-		"no chunks, no limit": {limit: 1 << 30, want: contract.Bound{Accepted: 1 << 20, Verdict: yes}},
-		"least chunk":         {limit: 1 << 30, chunks: true, minLen: "100000", chunk: 100000, want: contract.Bound{Accepted: 1 << 20, Verdict: yes}},
-		"another refusal":     {limit: 200_000, status: 400, chunks: true, want: contract.Bound{Accepted: 128 << 10, Refused: 256 << 10, Verdict: unknown}},
+		"no limit":                 {limit: 1 << 30, chunks: true, want: contract.Bound{Accepted: 1 << 20, Verdict: yes}},
+		"nginx":                    {limit: 200_000, status: 413, chunks: true, want: contract.Bound{Accepted: 128 << 10, Refused: 256 << 10, Verdict: no}},
+		"416":                      {limit: 600_000, status: 416, chunks: true, want: contract.Bound{Accepted: 512 << 10, Refused: 1 << 20, Verdict: no}},
+		"no chunks":                {limit: 600_000, status: 413, want: contract.Bound{Accepted: 512 << 10, Refused: 1 << 20, Verdict: no}},
+		"no chunks, no limit":      {limit: 1 << 30, want: contract.Bound{Accepted: 1 << 20, Verdict: yes}},
+		"least chunk":              {limit: 1 << 30, chunks: true, minLen: "100000", chunk: 100000, want: contract.Bound{Accepted: 1 << 20, Verdict: yes}},
+		"least chunk, and a limit": {limit: 110_000, status: 413, chunks: true, minLen: "100000", chunk: 100000, want: contract.Bound{Accepted: 100_000, Refused: 128 << 10, Verdict: no}},
+		"another refusal":          {limit: 200_000, status: 400, chunks: true, want: contract.Bound{Accepted: 128 << 10, Refused: 256 << 10, Verdict: unknown}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -344,9 +354,13 @@ func TestBody(t *testing.T) {
 				return (r.Method == "PATCH" || r.Method == "PUT") && r.ContentLength > tc.limit
 			}})
 			if tc.minLen != "" {
+				srv.Inject(registrytest.Fault{Method: "PATCH", Times: registrytest.Always, Status: 400, Match: func(r *http.Request) bool { return r.ContentLength < tc.chunk }})
 				srv.Inject(registrytest.Fault{Method: "POST", Kind: registrytest.KindUpload, Times: registrytest.Always, Header: http.Header{"Oci-Chunk-Min-Length": {tc.minLen}}})
 			}
 			spec := run(t, prober(t, srv))
+			if has := spec.Has(contract.FeatureChunks); has != map[bool]contract.Verdict{true: yes, false: no}[tc.chunks] {
+				t.Errorf("chunks: %s", has)
+			}
 			got := spec.Body
 			got.Evidence = contract.Evidence{}
 			if diff := cmp.Diff(tc.want, got); diff != "" || spec.ChunkMinimum != tc.chunk {
@@ -386,6 +400,7 @@ func TestRepositories(t *testing.T) {
 		}
 		want = append(want, access)
 	}
+	p.Repositories = append(p.Repositories, p.Root, p.Repositories[0]) // each is asked once
 	spec := run(t, p)
 	if diff := cmp.Diff(want, spec.Repositories); diff != "" {
 		t.Errorf("repositories (-want +got):\n%s", diff)

@@ -3,6 +3,7 @@ package wire_test
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -75,6 +76,14 @@ func TestAskUpload(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			srv := start(t)
+			// Who refuses by size must not be sent all first: the bytes wait to be wanted.
+			var waited atomic.Bool
+			srv.Inject(registrytest.Fault{Match: func(r *http.Request) bool {
+				if r.ContentLength > 0 {
+					waited.Store(r.Header.Get("Expect") == "100-continue")
+				}
+				return false
+			}})
 			if tc.fault.Method != "" {
 				tc.fault.Times = registrytest.Always
 				srv.Inject(tc.fault)
@@ -85,6 +94,9 @@ func TestAskUpload(t *testing.T) {
 			}
 			if n := srv.OpenUploads(); n != 0 && tc.cancel != 405 {
 				t.Errorf("%d uploads are open", n)
+			}
+			if sends := tc.trial.Zeros > 0 && tc.begin == 202; waited.Load() != sends {
+				t.Errorf("bytes waited to be wanted: %v, want %v", waited.Load(), sends)
 			}
 			var came int64
 			for _, r := range srv.Requests() {
