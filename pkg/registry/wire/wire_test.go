@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -628,23 +629,39 @@ func TestTagPages(t *testing.T) {
 		want = append(want, tag)
 		reg.PutManifest("a", tag, oci.MediaTypeIndex, registrytest.IndexManifest())
 	}
-	for name, opts := range map[string]registrytest.Option{
-		"as asked":  registrytest.Q25Pages(0, registrytest.PagesByPath),
-		"100":       registrytest.Q25Pages(100, registrytest.PagesByPath),
-		"odd pages": registrytest.Q25Pages(333, registrytest.PagesByPath),
+	type opts = []registrytest.Option
+	for name, opts := range map[string]opts{
+		"as asked":         nil,
+		"100":              {registrytest.Q25Pages(100, registrytest.PagesByPath)},
+		"odd pages":        {registrytest.Q25Pages(333, registrytest.PagesByPath)},
+		"addresses":        {registrytest.Q25Pages(333, registrytest.PagesByURL)},
+		"no brackets":      {registrytest.Q25Pages(333, registrytest.PagesBare)},
+		"not sorted":       {registrytest.Q25Pages(333, registrytest.PagesTurning)},
+		"silent, of 100":   {registrytest.Q25Pages(100, registrytest.PagesSilent)},
+		"silent, of 1000":  {registrytest.Q25Pages(1000, registrytest.PagesSilent)},
+		"and none of none": {registrytest.Q25NoTags(200, `{"name":"b","tags":null}`)},
+		"404 for none":     {registrytest.Q25NoTags(404, `{"errors":[{"code":"NAME_UNKNOWN"}]}`)},
+		"nothing for none": {registrytest.Q25NoTags(200, `{"name":"b"}`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := start(t, opts)
+			srv := start(t, opts...)
 			for _, tag := range want {
 				srv.PutManifest("a", tag, oci.MediaTypeIndex, registrytest.IndexManifest())
 			}
-			got, err := newClient(t).Tags(t.Context(), srv.Repository("a"))
+			srv.PutManifest("b", "", oci.MediaTypeIndex, registrytest.IndexManifest())
+			c := newClient(t)
+			got, err := c.Tags(t.Context(), srv.Repository("a"))
 			if err != nil {
 				t.Fatal(err)
 			}
+			slices.Sort(got)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
+			}
+			// Without tags there are none, or no such repository; nothing else.
+			if none, err := c.Tags(t.Context(), srv.Repository("b")); len(none) > 0 || err != nil && fault.KindOf(err) != fault.NotFound {
+				t.Errorf("of no tags: %v, %v", none, err)
 			}
 		})
 	}
