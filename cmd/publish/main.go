@@ -18,13 +18,27 @@ import (
 )
 
 type flags struct {
-	Target string   `arg:"" help:"The registry and the path below which everything lands: HOST/PATH."`
-	Map    []string `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
+	Publish struct {
+		targetArg
+	} `cmd:"" default:"withargs" hidden:"" help:"Write the images, and a Receipt."`
+	Verify struct {
+		targetArg
+		Content bool `help:"Read every blob and hash it, instead of asking whether it is there and how large it is."`
+	} `cmd:"" help:"Prove that all of an Inventory or a Bundle stands at the target, and write nothing there: a Receipt, or every gap."`
+	Map []string `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
 	// d8's name for the one mapping that it has.
 	ModulesPathSuffix  string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
 	CheckBlobs         bool   `help:"Ask for every blob and child manifest below tags that are right already too, and send again what the target has lost."`
 	BypassAccessChecks bool   `env:"MIRROR_BYPASS_ACCESS_CHECKS" help:"Go on with a warning when the target refuses the access check before the first write (S7.3)."`
 	connect.TargetFlags
+}
+
+// bypassVariable may be set for a whole chain.
+const bypassVariable = "MIRROR_BYPASS_ACCESS_CHECKS"
+
+// targetArg is the one word of each command.
+type targetArg struct {
+	Target string `arg:"" help:"The registry and the path below which everything lands: HOST/PATH."`
 }
 
 const description = `
@@ -39,6 +53,11 @@ Before the first write it asks each place that will be written to whether it may
 Running it again is safe, and writes nothing when nothing is missing. With --keep, a Receipt that was made from the same Inventory is passed on, and the target is not asked again.
 
     ferry-unpack /media/disk | ferry-publish registry.closed.example/deckhouse -o receipt.json
+
+Whether all still stands there ferry-publish verify tells at any time later, from the bundle's document alone: it reads every tag, and every manifest below one, asks for every blob, and whether all that is attached is listed. All gaps are told. It writes nothing.
+
+    ferry-publish verify registry.closed.example/deckhouse -i bundle.json -o receipt.json
+    ferry-publish verify registry.closed.example/deckhouse -i bundle.json --content -o receipt.json   # each blob read and hashed
 `
 
 func main() {
@@ -48,7 +67,7 @@ func main() {
 		Summary:     "Write the images of an Inventory to a registry and prove that they are there",
 		Description: description,
 		Environment: connect.TargetEnvironment(),
-		Reads:       []contract.Kind{contract.KindInventory},
+		Reads:       []contract.Kind{contract.KindInventory, contract.KindBundle},
 		Writes:      []contract.Kind{contract.KindReceipt},
 		Flags:       f,
 		Run:         f.run,
@@ -56,7 +75,10 @@ func main() {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
-	target, err := connect.Repository("target", f.Target)
+	if s.Verb == "verify" {
+		return f.verify(ctx, s)
+	}
+	target, err := connect.Repository("target", f.Publish.Target)
 	if err != nil {
 		return err
 	}

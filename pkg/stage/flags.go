@@ -247,8 +247,27 @@ func usage(w io.Writer, line *kong.Context) error {
 	if err := line.PrintUsage(false); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, strings.Replace(text.String(), "<command>", "[<command>]", 1))
+	words := append([]string{"[<command>]"}, defaultWords(line.Model)...)
+	help := strings.Replace(text.String(), "<command>", strings.Join(words, " "), 1)
+	if len(words) > 1 {
+		var args strings.Builder
+		args.WriteString("Arguments:\n")
+		for _, p := range line.Model.DefaultCmd.Positional {
+			fmt.Fprintf(&args, "  %s    %s\n", p.Summary(), helpText(p))
+		}
+		help = strings.Replace(help, "Flags:\n", args.String()+"\nFlags:\n", 1)
+	}
+	_, err := io.WriteString(w, help)
 	return err
+}
+
+// defaultWords are the arguments of the program without a command.
+func defaultWords(model *kong.Application) []string {
+	var words []string
+	for _, p := range model.DefaultCmd.Positional {
+		words = append(words, p.Summary())
+	}
+	return words
 }
 
 // contracts lists the documents, a line each: "reads ferry/v1alpha1 Plan".

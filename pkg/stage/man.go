@@ -21,7 +21,7 @@ func manual(env Env, cmd Command, model *kong.Application) string {
 	m.section("SYNOPSIS")
 	if model.DefaultCmd != nil {
 		m.macro("B", cmd.program())
-		m.text("[flags]")
+		m.text(strings.Join(append(defaultWords(model), "[flags]"), " "))
 		m.macro("br")
 	}
 	for _, node := range append([]*kong.Node{model.Node}, model.Leaves(true)...) {
@@ -34,6 +34,9 @@ func manual(env Env, cmd Command, model *kong.Application) string {
 	m.section("DESCRIPTION")
 	m.prose(cmd.Description)
 	m.section("OPTIONS")
+	if model.DefaultCmd != nil {
+		m.options(model.DefaultCmd)
+	}
 	m.options(model.Node)
 	for _, node := range model.Leaves(true) {
 		if node.Type == kong.CommandNode {
