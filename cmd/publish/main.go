@@ -75,6 +75,9 @@ func main() {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	if err := f.ReadPassword(ctx, s); err != nil {
+		return err
+	}
 	if s.Verb == "verify" {
 		return f.verify(ctx, s)
 	}
@@ -122,7 +125,7 @@ func (f *flags) publish(ctx context.Context, s *stage.Session, p *transfer.Publi
 		return contract.ReceiptSpec{}, err
 	}
 	defer from.Close()
-	client, err := f.Client(s, p.Root.Host)
+	client, err := f.Client(ctx, s, p.Root.Host)
 	if err != nil {
 		return contract.ReceiptSpec{}, err
 	}

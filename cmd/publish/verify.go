@@ -87,7 +87,7 @@ func contentsOf(in *stage.Input) (*contract.Contents, error) {
 }
 
 func (f *flags) prove(ctx context.Context, s *stage.Session, v *transfer.Verifier, contents *contract.Contents) (contract.ReceiptSpec, error) {
-	client, err := f.Client(s, v.Root.Host)
+	client, err := f.Client(ctx, s, v.Root.Host)
 	if err != nil {
 		return contract.ReceiptSpec{}, err
 	}

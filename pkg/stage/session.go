@@ -34,6 +34,9 @@ type Session struct {
 	inputs   []contract.Input
 	counters map[string]int64
 	document []byte // what goes to the output
+	stdinFor string // what stdin was read for, "" while nothing was
+
+	stdinSecret string // the first line of stdin, once it was read
 }
 
 func newSession(env Env, cmd Command, flags commonFlags, verb string) *Session {

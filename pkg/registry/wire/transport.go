@@ -307,7 +307,7 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, errorLimit)) // a cut error document is no more than less detail
 	resp.Body.Close()
-	said := readRefusal(resp.StatusCode, body)
+	said := readRefusal(resp.StatusCode, body, append(secretsOf(resp.Request), t.auth.cred.secrets()...))
 	refusal := said.fault(op)
 	if req.Method != http.MethodDelete { // cancelling an upload says nothing of why
 		op.refused(resp.StatusCode, said.code, refusal)
