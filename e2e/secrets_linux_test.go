@@ -42,7 +42,7 @@ func watch(t *testing.T, pid int) func() seen {
 			select {
 			case <-stop:
 				return
-			case <-time.After(2 * time.Millisecond):
+			case <-time.After(4 * time.Millisecond):
 			}
 		}
 	})
@@ -137,7 +137,7 @@ func TestSecretsStayOut(t *testing.T) {
 					}
 				}
 				server.Inject(registrytest.Fault{Kind: registrytest.KindManifest, Skip: 3, Status: 401, Times: 1})
-				server.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 4, Times: 2, Status: 307,
+				server.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Method: "GET", Skip: 4, Times: 1, Status: 307,
 					Header: http.Header{"Location": {cdn.URL + "/blob?signature=" + signed}}})
 			}
 			dir, home := t.TempDir(), t.TempDir()
@@ -215,7 +215,7 @@ func TestSecretsStayOut(t *testing.T) {
 				writeSecret(t, at(fmt.Sprintf("log-%d", len(all.argv))), stderr.String(), 0o600)
 			}
 			common := func(report string) []string {
-				return []string{"--insecure", "--log-level", "debug", "--retries", "3", "--report", at(report + ".report.json"), "--summary", at(report + ".summary")}
+				return []string{"--insecure", "--log-level", "debug", "--retries", "2", "--report", at(report + ".report.json"), "--summary", at(report + ".summary")}
 			}
 			from, to := src.Host+"/deckhouse/ee", target.Host+"/mirror"
 			ok := []int{0}
