@@ -35,7 +35,7 @@ var (
 	stages  = []string{"ferry-discover", "ferry-select", "ferry-fetch", "ferry-pack", "ferry-unpack", "ferry-publish"}
 	scripts = map[string]string{"ferry-pull": "pull", "ferry-push": "push", "ferry-mirror-modules": "mirror-modules"}
 	// verbs are the subcommands, which have flags of their own.
-	verbs = map[string][]string{"ferry-discover": {"deckhouse", "generic", "modules"}, "ferry-select": {"explain"}, "ferry-publish": {"probe"}}
+	verbs = map[string][]string{"ferry-discover": {"deckhouse", "generic", "modules"}, "ferry-select": {"explain"}, "ferry-publish": {"verify", "probe"}}
 )
 
 // helpOf is all help of a program.

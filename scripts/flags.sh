@@ -97,6 +97,15 @@ log_level() {
   esac
 }
 
+# password_line VARIABLE: exports VARIABLE with the first line of standard input.
+password_line() {
+  local line
+  IFS= read -r line || [[ -n $line ]] || die "--password-stdin: standard input has no line" "put the program that knows the password before this one in a pipe"
+  line=${line%$'\r'}
+  [[ -n $line ]] || die "--password-stdin: the first line of standard input is empty"
+  export "$1=$line"
+}
+
 # run STAGE...: runs a stage, so that a signal to this script alone reaches it
 # and it ends before the script does.
 children=()

@@ -101,7 +101,7 @@ func (f *flags) deckhouse(ctx context.Context, s *stage.Session) error {
 			s.Summary.State = fmt.Sprintf("complete: %d repositories were looked at", len(spec.Repositories))
 		},
 		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
-			client, err := f.Deckhouse.Client(s, connect.HostOf([]string{p.Source}))
+			client, err := f.Deckhouse.Client(ctx, s, connect.HostOf([]string{p.Source}))
 			if err != nil {
 				return contract.CatalogSpec{}, err
 			}
@@ -175,6 +175,9 @@ func discover(ctx context.Context, s *stage.Session, source registry.Source, p d
 }
 
 func (f *flags) generic(ctx context.Context, s *stage.Session) error {
+	if err := f.Generic.ReadPassword(ctx, s); err != nil {
+		return err
+	}
 	list, err := s.Text(ctx, f.Generic.List, "list of images")
 	if err != nil {
 		return err
@@ -201,7 +204,7 @@ func (f *flags) generic(ctx context.Context, s *stage.Session) error {
 			s.Summary.State = fmt.Sprintf("complete: %d repositories were looked at", len(spec.Repositories))
 		},
 		Make: func(ctx context.Context) (contract.CatalogSpec, error) {
-			client, err := f.Generic.Client(s, connect.HostOf(lines))
+			client, err := f.Generic.Client(ctx, s, connect.HostOf(lines))
 			if err != nil {
 				return contract.CatalogSpec{}, err
 			}

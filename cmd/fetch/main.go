@@ -64,6 +64,9 @@ func main() {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	if err := f.ReadPassword(ctx, s); err != nil {
+		return err
+	}
 	in, err := s.Input(ctx)
 	if err != nil {
 		return err
@@ -256,7 +259,7 @@ func (f *flags) download(j *job) download {
 
 // fetch returns the contents of the job, and has them downloaded unless get is nil.
 func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job, get download) (contract.Contents, error) {
-	client, err := f.Client(s, j.host)
+	client, err := f.Client(ctx, s, j.host)
 	if err != nil {
 		return contract.Contents{}, err
 	}

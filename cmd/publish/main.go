@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"ferry/cmd/internal/connect"
@@ -22,8 +24,12 @@ type flags struct {
 	Publish struct {
 		targetArg
 	} `cmd:"" default:"withargs" hidden:"" help:"Write the images, and a Receipt."`
-	Probe probeFlags `cmd:"" help:"Find out what the registry can do, by small requests that are taken back: a Target instead of a Receipt. With -i, an Inventory or a Bundle, each repository of it is asked whether it may be written to."`
-	Map   []string   `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
+	Probe  probeFlags `cmd:"" help:"Find out what the registry can do, by small requests that are taken back: a Target instead of a Receipt. With -i, an Inventory or a Bundle, each repository of it is asked whether it may be written to."`
+	Verify struct {
+		targetArg
+		Content bool `help:"Read every blob and hash it, instead of asking whether it is there and how large it is."`
+	} `cmd:"" help:"Prove that all of an Inventory or a Bundle stands at the target, and write nothing there: a Receipt, or every gap."`
+	Map []string `placeholder:"FROM=TO" help:"Put the repositories at and below FROM at and below TO instead, a path below the target, or from the registry's root when it begins with /; may be given again, the first that fits counts."`
 	// d8's name for the one mapping that it has.
 	ModulesPathSuffix  string `placeholder:"PATH" help:"Put modules below PATH, as --map modules=PATH does; / is the target itself (S7.5)."`
 	CheckBlobs         bool   `help:"Ask for every blob and child manifest below tags that are right already too, and send again what the target has lost."`
@@ -31,6 +37,43 @@ type flags struct {
 	SignKey            string `placeholder:"FILE" help:"Sign the Receipt with the Ed25519 key in FILE, which ssh-keygen or openssl has made. Needs -o."`
 	Known              string `name:"target" placeholder:"FILE" help:"Look first at what FILE tells of the registry, a Target of ferry-publish probe: what would surely be refused ends the run before the first request, the rest is warned of."`
 	connect.TargetFlags
+}
+
+// bypassVariable may be set for a whole chain.
+const bypassVariable = "MIRROR_BYPASS_ACCESS_CHECKS"
+
+// refuse ends another command than publishing that was given flags of it.
+func (f *flags) refuse(s *stage.Session, instead string, given map[string]bool) error {
+	given["--check-blobs"] = f.CheckBlobs
+	given["--bypass-access-checks"] = f.BypassAccessChecks && s.Getenv(bypassVariable) == ""
+	given["--target"] = f.Known != ""
+	for _, flag := range slices.Sorted(maps.Keys(given)) {
+		if given[flag] {
+			return fault.Newf(fault.Usage, flag, "it is for publishing; %s", instead)
+		}
+	}
+	return nil
+}
+
+// contentsOf is what an Inventory or a Bundle says. Where the content itself lies
+// is of no interest: it may be gone.
+func contentsOf(in *stage.Input) (*contract.Contents, error) {
+	kind, err := in.Kind()
+	if err != nil {
+		return nil, err
+	}
+	if kind == contract.KindBundle {
+		doc, err := stage.Decode[contract.BundleSpec](*in)
+		if err != nil {
+			return nil, err
+		}
+		return &doc.Spec.Contents, nil
+	}
+	doc, err := stage.Decode[contract.InventorySpec](*in)
+	if err != nil {
+		return nil, err
+	}
+	return &doc.Spec.Contents, nil
 }
 
 // targetArg is the one word of each command.
@@ -54,6 +97,11 @@ Running it again is safe, and writes nothing when nothing is missing. With --kee
 With --sign-key the Receipt's file has a signature beside it, over its very bytes: receipt.json.sig. Whoever gets both learns which tags stand at the target, and from whom, without ferry. A Receipt that is written anew without the flag has no signature, and that of the old one is removed.
 
     ssh-keygen -Y verify -f allowed_signers -I NAME -n ferry -s receipt.json.sig < receipt.json
+
+Whether all still stands there ferry-publish verify tells at any time later, from the bundle's document alone: it reads every tag, and every manifest below one, asks for every blob, and whether all that is attached is listed. All gaps are told. It writes nothing.
+
+    ferry-publish verify registry.closed.example/deckhouse -i bundle.json -o receipt.json
+    ferry-publish verify registry.closed.example/deckhouse -i bundle.json --content -o receipt.json   # each blob read and hashed
 ` + aboutProbe
 
 func main() {
@@ -71,11 +119,17 @@ func main() {
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
+	if err := f.ReadPassword(ctx, s); err != nil {
+		return err
+	}
 	if s.Verb == "probe" {
 		return f.probe(ctx, s)
 	}
 	if err := f.signReceipt(s); err != nil {
 		return err
+	}
+	if s.Verb == "verify" {
+		return f.verify(ctx, s)
 	}
 	target, err := connect.Repository("target", f.Publish.Target)
 	if err != nil {
@@ -135,7 +189,7 @@ func (f *flags) publish(ctx context.Context, s *stage.Session, p *transfer.Publi
 	if err := f.lookAhead(ctx, s, p, inventory, from); err != nil {
 		return contract.ReceiptSpec{}, err
 	}
-	client, err := f.Client(s, p.Root.Host)
+	client, err := f.Client(ctx, s, p.Root.Host)
 	if err != nil {
 		return contract.ReceiptSpec{}, err
 	}

@@ -36,14 +36,8 @@ For this it writes three blobs and nine manifests of some hundred bytes, and two
 
 // probe finds out what the target can do.
 func (f *flags) probe(ctx context.Context, s *stage.Session) error {
-	for flag, given := range map[string]bool{
-		"--target": f.Known != "", "--check-blobs": f.CheckBlobs,
-		// The variable may be set for a whole chain.
-		"--bypass-access-checks": f.BypassAccessChecks && s.Getenv("MIRROR_BYPASS_ACCESS_CHECKS") == "",
-	} {
-		if given {
-			return fault.Newf(fault.Usage, flag, "it is for publishing; probe finds out what the target can do")
-		}
+	if err := f.refuse(s, "probe finds out what the target can do", map[string]bool{"--sign-key": f.SignKey != ""}); err != nil {
+		return err
 	}
 	root, err := connect.Repository("target", f.Probe.Target)
 	if err != nil {
@@ -58,7 +52,7 @@ func (f *flags) probe(ctx context.Context, s *stage.Session) error {
 	if err != nil {
 		return err
 	}
-	repos, docs, err := f.destinations(ctx, s, &transfer.Publisher{Root: root, Prefixes: prefixes})
+	repos, docs, err := f.destinations(ctx, s, transfer.Landing(root, prefixes))
 	if err != nil {
 		return err
 	}
@@ -79,7 +73,7 @@ func (f *flags) probe(ctx context.Context, s *stage.Session) error {
 		},
 		Tell: func(spec *contract.TargetSpec) { s.Summary.State = outcomeOf(spec) },
 		Make: func(ctx context.Context) (contract.TargetSpec, error) {
-			client, err := f.Client(s, root.Host)
+			client, err := f.Client(ctx, s, root.Host)
 			if err != nil {
 				return contract.TargetSpec{}, err
 			}
@@ -103,7 +97,7 @@ func (f *flags) probe(ctx context.Context, s *stage.Session) error {
 
 // destinations are the repositories that the document of --input, if there is
 // one, will be published to, sorted.
-func (f *flags) destinations(ctx context.Context, s *stage.Session, p *transfer.Publisher) ([]oci.Repository, []*stage.Input, error) {
+func (f *flags) destinations(ctx context.Context, s *stage.Session, place func(path string) oci.Repository) ([]oci.Repository, []*stage.Input, error) {
 	if !s.InputGiven() {
 		return nil, nil, nil
 	}
@@ -111,16 +105,16 @@ func (f *flags) destinations(ctx context.Context, s *stage.Session, p *transfer.
 	if err != nil {
 		return nil, nil, err
 	}
-	contents, err := publishable(in)
+	contents, err := contentsOf(in)
 	if err != nil {
 		return nil, nil, err
 	}
 	var repos []oci.Repository
 	for _, im := range contents.Images {
-		repos = append(repos, p.Place(im.Path))
+		repos = append(repos, place(im.Path))
 	}
 	for _, d := range contents.Discovery {
-		repos = append(repos, p.Place(d.Path))
+		repos = append(repos, place(d.Path))
 	}
 	slices.SortFunc(repos, func(a, b oci.Repository) int { return cmp.Compare(a.Path, b.Path) })
 	repos = slices.Compact(repos)
@@ -130,26 +124,6 @@ func (f *flags) destinations(ctx context.Context, s *stage.Session, p *transfer.
 		}
 	}
 	return repos, []*stage.Input{in}, nil
-}
-
-// publishable are the contents of an Inventory or a Bundle.
-func publishable(in *stage.Input) (*contract.Contents, error) {
-	kind, err := in.Kind()
-	if err != nil {
-		return nil, err
-	}
-	if kind == contract.KindBundle {
-		doc, err := stage.Decode[contract.BundleSpec](*in)
-		if err != nil {
-			return nil, err
-		}
-		return &doc.Spec.Contents, nil
-	}
-	doc, err := stage.Decode[contract.InventorySpec](*in)
-	if err != nil {
-		return nil, err
-	}
-	return &doc.Spec.Contents, nil
 }
 
 // tell says what the registry cannot do, and warns of repositories that may not
@@ -201,7 +175,7 @@ func (f *flags) lookAhead(ctx context.Context, s *stage.Session, p *transfer.Pub
 		return fault.Newf(fault.Usage, "--target", "%s tells of %s, and this goes to %s", f.Known, of.Host, p.Root.Host).
 			Hint("probe the registry that is published to")
 	}
-	sure, perhaps, err := ahead.Look(ctx, target, &inventory.Contents, p.Place, from)
+	sure, perhaps, err := ahead.Look(ctx, target, &inventory.Contents, transfer.Landing(p.Root, p.Prefixes), from)
 	if err != nil {
 		return err
 	}

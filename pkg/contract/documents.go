@@ -282,8 +282,9 @@ func validArchiveFiles(where string, list []ArchiveFiles) error {
 	return nil
 }
 
-// ReceiptSpec is what stands at the target, read back after the last write. A
-// second publish of the same content gives the same receipt.
+// ReceiptSpec is what stands at the target, read back after the last write, or at
+// any time later. A second publish of the same content gives the same receipt, and
+// so does a second verification.
 type ReceiptSpec struct {
 	// Target is the root that was published to, HOST/PATH.
 	Target string `json:"target"`
@@ -292,11 +293,30 @@ type ReceiptSpec struct {
 	// Referrers are the manifests of the contents that are attached to others,
 	// sorted, and how the target lists each.
 	Referrers []ReceiptReferrer `json:"referrers"`
+	// Verified says how far a verification went below the tags; absent where the
+	// Receipt is that of a publish, which takes the word of a tag that was right
+	// before for what is below it.
+	Verified Verification `json:"verified,omitempty"`
+	// Children and Blobs are how many a verification found, each in each
+	// repository where it has to be: manifests that others refer to, beside
+	// those that their own tag has proven, and configs and layers.
+	Children int64 `json:"children,omitempty"`
+	Blobs    int64 `json:"blobs,omitempty"`
 	// Skipped as in Contents: what the source did not have.
 	Skipped []Skipped `json:"skipped"`
 	// Overview as in Contents: what a person counts of what was published.
 	Overview Overview `json:"overview"`
 }
+
+// Verification is how blobs were proven. Tags and manifests are always read whole
+// and hashed.
+type Verification string
+
+// The ways.
+const (
+	VerifiedSizes    Verification = "sizes"    // the target says that it has them, and how large they are
+	VerifiedContents Verification = "contents" // each was read and hashed
+)
 
 // ReceiptTag is a tag as the target has it.
 type ReceiptTag struct {
@@ -383,6 +403,18 @@ func (s *ReceiptSpec) Validate() error {
 		if !r.Subject.Valid() || !r.Digest.Valid() || r.ListedBy != ListedByAPI && r.ListedBy != ListedByTag {
 			return fmt.Errorf("spec.referrers[%d]: subject %q, digest %q, listed by %q", i, r.Subject, r.Digest, r.ListedBy)
 		}
+	}
+	switch s.Verified {
+	case VerifiedSizes, VerifiedContents:
+	case "":
+		if s.Children != 0 || s.Blobs != 0 {
+			return fmt.Errorf("spec.verified: %d children and %d blobs were found, and it does not say how", s.Children, s.Blobs)
+		}
+	default:
+		return fmt.Errorf("spec.verified: unknown verification %q", s.Verified)
+	}
+	if s.Children < 0 || s.Blobs < 0 {
+		return fmt.Errorf("spec: %d children, %d blobs", s.Children, s.Blobs)
 	}
 	return s.Overview.validate(nil)
 }

@@ -56,9 +56,20 @@ type Source interface {
 	Blob(ctx context.Context, repo oci.Repository, desc oci.Descriptor, held *io.SectionReader) (body io.ReadCloser, start int64, err error)
 }
 
+// Standing is a registry that is asked what it has, and not written to.
+type Standing interface {
+	Source
+
+	// BlobSize tells how many bytes the blob has that repo keeps, by HEAD. -1
+	// says that the registry would not tell, for it serves no HEAD or leaves the
+	// length out (Q13): then only Blob shows whether it is there. Kinds as
+	// Resolve.
+	BlobSize(ctx context.Context, repo oci.Repository, digest oci.Digest) (int64, error)
+}
+
 // Target is a registry that is written to.
 type Target interface {
-	Source
+	Standing
 
 	// CheckWrite tells whether repo may be written to, by an upload that is
 	// begun and cancelled at once; nothing is left there. nil means yes.

@@ -143,6 +143,46 @@ func TestSubcommands(t *testing.T) {
 	}
 }
 
+// A default command may have words: help and manual show them for the program.
+func TestDefaultCommandWithWords(t *testing.T) {
+	var flags struct {
+		Check bool `help:"Look closer."`
+		Send  struct {
+			To string `arg:"" help:"Where to."`
+		} `cmd:"" default:"withargs" hidden:"" help:"As always."`
+		Ask struct {
+			At string `arg:"" help:"Where."`
+		} `cmd:"" help:"Ask instead."`
+	}
+	var ran string
+	cmd := Command{Name: "publish", Summary: "Send", Writes: []contract.Kind{contract.KindSelection}, Flags: &flags,
+		Run: func(ctx context.Context, s *Session) error {
+			ran = s.Verb + " " + flags.Send.To + flags.Ask.At
+			return Produce(ctx, s, Product[contract.SelectionSpec]{Make: func(context.Context) (contract.SelectionSpec, error) {
+				return contract.SelectionSpec{Vendor: "v"}, nil
+			}})
+		}}
+	for args, want := range map[string]string{"h/p": "send h/p", "--check h/p": "send h/p", "h/p --check": "send h/p", "ask h/p": "ask h/p", "ask --check h/p": "ask h/p"} {
+		flags.Send.To, flags.Ask.At = "", ""
+		expect(t, runIn(t.Context(), cmd, Env{}, "", strings.Fields(args)...), 0)
+		if ran != want {
+			t.Errorf("%q runs %s, want %s", args, ran, want)
+		}
+	}
+	expect(t, runIn(t.Context(), cmd, Env{}, ""), 64, "<to>")
+	help, man := runIn(t.Context(), cmd, Env{}, "", "--help").stdout, runIn(t.Context(), cmd, Env{}, "", "--man").stdout
+	for _, part := range []string{"Usage: ferry-publish [<command>] <to> [flags]\n", "\nArguments:\n  <to>    Where to.\n\nFlags:\n", "ask <at>"} {
+		if !strings.Contains(help, part) {
+			t.Errorf("%q is not in:\n%s", part, help)
+		}
+	}
+	for _, part := range []string{"<to> [flags]\n", "\nWhere to.\n"} {
+		if !strings.Contains(man, part) {
+			t.Errorf("%q is not in:\n%s", part, man)
+		}
+	}
+}
+
 // A program with a default command works without one, and its help is that of the
 // program.
 func TestDefaultCommand(t *testing.T) {

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -122,29 +123,90 @@ func (s *Session) Input(ctx context.Context) (*Input, error) {
 func (s *Session) Text(ctx context.Context, path, what string) (*Input, error) {
 	read := func() (*Input, error) { return readFile(path) }
 	if path == "" || path == "-" {
+		if err := s.takeStdin("the " + what); err != nil {
+			return nil, err
+		}
 		read = func() (*Input, error) { return readLimited(stdin, s.env.Stdin, contract.Limit) }
 	}
 	if path == "" && s.env.StdinTerminal {
 		return nil, fault.Newf(fault.Usage, "", "there is no %s: standard input is a terminal", what).
 			Hint("name a file, or put the program that writes it before this one in a pipe; see --help")
 	}
-	// A read of a pipe, which a file can be too, cannot be interrupted. It is
-	// left behind when ctx is done; the process ends soon after.
+	return interruptible(ctx, read)
+}
+
+// interruptible runs a read of a pipe, which a file can be too, and which cannot
+// be interrupted. It is left behind when ctx is done; the process ends soon after.
+func interruptible[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type result struct {
-		in  *Input
-		err error
+		value T
+		err   error
 	}
 	done := make(chan result, 1)
 	go func() {
-		in, err := read()
-		done <- result{in, err}
+		value, err := read()
+		done <- result{value, err}
 	}()
 	select {
 	case r := <-done:
-		return r.in, r.err
+		return r.value, r.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		var none T
+		return none, ctx.Err()
 	}
+}
+
+// takeStdin notes what standard input is for. There is one, and who needs it for a
+// second thing would read the rest of the first. Kind: fault.Usage.
+func (s *Session) takeStdin(what string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stdinFor != "" && s.stdinFor != what {
+		return fault.Newf(fault.Usage, "", "standard input is for %s, so it cannot be %s too", s.stdinFor, what).
+			Hint("name a file for %s; documents have --input FILE", what)
+	}
+	s.stdinFor = what
+	return nil
+}
+
+// secretLimit is the longest line that is a secret, in bytes. Tokens of clouds have
+// some thousands.
+const secretLimit = 64 << 10
+
+// StdinSecret reads the first line of stdin: a password, which must come neither by
+// argument nor, where children inherit it, by environment. A second call returns
+// the same. It has to come before anything else is read from stdin, which then is
+// refused. No error quotes what was read. what names it for people.
+// Kinds: fault.Usage, Local, Cancelled.
+func (s *Session) StdinSecret(ctx context.Context, what string) (string, error) {
+	if err := s.takeStdin(what); err != nil {
+		return "", err
+	}
+	if s.stdinSecret != "" {
+		return s.stdinSecret, nil
+	}
+	if s.env.StdinTerminal {
+		return "", fault.Newf(fault.Usage, "", "standard input is a terminal, which would show %s", what).
+			Hint("put the program that knows it before this one in a pipe, or read it from a file that you alone can read")
+	}
+	line, err := interruptible(ctx, func() (string, error) {
+		line, err := bufio.NewReader(io.LimitReader(s.env.Stdin, secretLimit+1)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", durable.Fault(stdin, err)
+		}
+		return strings.TrimRight(line, "\r\n"), nil
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case line == "":
+		return "", fault.Newf(fault.Usage, "", "%s was to come by standard input, whose first line is empty", what).
+			Hint("look at the program before this one in the pipe")
+	case len(line) > secretLimit:
+		return "", fault.Newf(fault.Usage, "", "%s was to come by standard input, whose first line is longer than %d bytes", what, secretLimit)
+	}
+	s.stdinSecret = line
+	return line, nil
 }
 
 func (s *Session) reads() string {

@@ -38,6 +38,9 @@ type Session struct {
 	document []byte // what goes to the output
 	signable bool   // whether the output has, or may have had, a signature
 	sign     Signer // nil for an output without a signature
+	stdinFor string // what stdin was read for, "" while nothing was
+
+	stdinSecret string // the first line of stdin, once it was read
 }
 
 func newSession(env Env, cmd Command, flags commonFlags, verb string) *Session {

@@ -63,6 +63,8 @@ func (c Command) program() string { return "ferry-" + c.Name }
 
 // Main runs the program in this process and ends it.
 func Main(cmd Command) {
+	// To lower a limit is always allowed; where it is not, a run is worth more.
+	_ = forbidCore()
 	ctx := withSignals(context.Background())
 	os.Exit(Run(ctx, SystemEnv(), cmd))
 }

@@ -69,6 +69,11 @@ func Publishing() Words {
 	return Words{Done: "pushed", Undone: "not all pushed", Absent: "not present", LeftOut: "not present"}
 }
 
+// Standing are the words of a stage that looks at what was published.
+func Standing() Words {
+	return Words{Done: "stands", Undone: "does not all stand", Absent: "not present", LeftOut: "not present"}
+}
+
 // Verifying are the words of a stage that reads a bundle.
 func Verifying() Words {
 	return Words{Undone: "not verified", Absent: "not present", LeftOut: "not present"}

@@ -2,8 +2,11 @@ package transfer
 
 import "ferry/pkg/oci"
 
-// Place is the repository of the target where path lands.
-func (p *Publisher) Place(path string) oci.Repository {
-	repo, _ := p.repository(path)
-	return repo
+// Landing tells in which repository of the target a path of contents lands.
+func Landing(root oci.Repository, prefixes []Prefix) func(path string) oci.Repository {
+	l := landing{root, prefixes}
+	return func(path string) oci.Repository {
+		repo, _ := l.repository(path)
+		return repo
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"ferry/pkg/contract"
@@ -108,19 +107,19 @@ type place struct {
 // publishing is the state of one Publish.
 type publishing struct {
 	*Publisher
-	graph   contract.Graph
+	proof
 	content placeholderContent
 	places  map[oci.Repository]*place
 	access  memo[oci.Repository, struct{}] // the access check of each root
 	listed  memo[*place, []string]         // the tag lists, sorted
-	apis    slots[oci.Repository, referrersAPI]
 
 	// misses counts the blobs that were asked for in vain in their first place.
 	misses atomic.Int64
 
-	mu      sync.Mutex
+	// What follows is guarded by proof.mu.
 	figures Published
-	receipt contract.ReceiptSpec
+	// written are the manifests that were put by digest and not read back yet.
+	written map[oci.Reference]bool
 	// refusals counts the mounts in a row that the registry would not do;
 	// after a few it is not asked again (Q5).
 	refusals int
@@ -133,32 +132,29 @@ type publishing struct {
 func (p *Publisher) Publish(ctx context.Context, c *contract.Contents) (contract.ReceiptSpec, Published, error) {
 	placeholder := oci.NewPlaceholder()
 	run := &publishing{
-		Publisher: p, graph: c.Graph(), content: placeholderContent{p.Content, placeholder},
-		places: map[oci.Repository]*place{},
+		Publisher: p, content: placeholderContent{p.Content, placeholder},
+		proof: proof{
+			standing: p.Target, graph: graphOf(c, placeholder),
+			parallel: p.Parallel, retry: p.Retry, log: p.Log, progress: p.Progress,
+		},
+		places: map[oci.Repository]*place{}, written: map[oci.Reference]bool{},
 	}
-	run.graph[placeholder.Descriptor.Digest] = run.content.manifest()
-	all, err := p.tasks(c, placeholder.Descriptor.Digest)
+	to := landing{p.Root, p.Prefixes}
+	all, err := to.tasks(c, placeholder.Descriptor.Digest)
 	if err != nil {
 		return contract.ReceiptSpec{}, Published{}, err
 	}
-	if err := run.publish(ctx, all, p.assumed(c)); err != nil {
+	if err := run.publish(ctx, all, to.assumed(c)); err != nil {
 		return contract.ReceiptSpec{}, run.figures, err
 	}
-	run.receipt.Skipped, run.receipt.Overview = c.Skipped, c.Overview
-	return run.receipt, run.figures, nil
+	return run.finished(c), run.figures, nil
 }
 
 // publish makes all stand, on top of what is assumed to stand.
 func (p *publishing) publish(ctx context.Context, all, assumed []tagTask) error {
 	tasks, lists := p.separate(all)
 	p.figures.Tags = int64(len(all) + len(assumed))
-	p.receipt = contract.ReceiptSpec{Target: p.Root.String(), Tags: make([]contract.ReceiptTag, len(tasks)+len(assumed))}
-	for i := range tasks {
-		tasks[i].row = i
-	}
-	for i := range assumed {
-		assumed[i].row = len(tasks) + i
-	}
+	p.begin(p.Root, tasks, assumed)
 	p.survey(tasks, lists, assumed)
 	p.Progress.Phase("comparing tags")
 	if err := p.expect(ctx, assumed); err != nil {
@@ -186,6 +182,10 @@ func (p *publishing) publish(ctx context.Context, all, assumed []tagTask) error 
 	if err := p.children(ctx, needs); err != nil {
 		return err
 	}
+	// No tag shows anything that its readers would not get (N24).
+	if err := p.readWritten(ctx); err != nil {
+		return err
+	}
 	// What is attached is listed before a version shows that there is something
 	// to verify.
 	content, later := contentFirst(missing)
@@ -202,6 +202,9 @@ func (p *publishing) publish(ctx context.Context, all, assumed []tagTask) error 
 	if err := p.readBack(ctx, missing); err != nil {
 		return err
 	}
+	if err := p.readWritten(ctx); err != nil { // what was sent once more
+		return err
+	}
 	err = p.readLists(ctx, pending)
 	p.figures.Tags = int64(len(p.receipt.Tags))
 	return err
@@ -211,7 +214,7 @@ func (p *publishing) publish(ctx context.Context, all, assumed []tagTask) error 
 func (p *publishing) survey(tasks []tagTask, lists []*referrerList, assumed []tagTask) {
 	at := func(repo, root oci.Repository) *place {
 		if p.places[repo] == nil {
-			p.places[repo] = &place{repo: repo, root: root, name: repo.String()}
+			p.places[repo] = &place{repo: repo, root: root, name: p.name(repo)}
 		}
 		return p.places[repo]
 	}
@@ -230,48 +233,6 @@ func (p *publishing) survey(tasks []tagTask, lists []*referrerList, assumed []ta
 	}
 }
 
-// tasks lists all tags with their place at the target, and refuses two that
-// would share one, or a name that no registry accepts (Q41), before any write.
-func (p *Publisher) tasks(c *contract.Contents, placeholder oci.Digest) ([]tagTask, error) {
-	var tasks []tagTask
-	owner := map[string]oci.Digest{}
-	add := func(path, tag string, digest oci.Digest, phase int, discovery bool) error {
-		repo, root := p.repository(path)
-		if _, err := oci.ParseRepository(repo.String()); err != nil {
-			return fault.New(fault.Usage, path+":"+tag, err).Hint("choose another target path; every repository of the bundle must have a valid name below it")
-		}
-		ref := repo.WithTag(tag)
-		if other, ok := owner[ref.String()]; ok && other != digest {
-			return fault.Newf(fault.Usage, ref.String(), "two images would land here").Hint("choose another prefix mapping")
-		}
-		owner[ref.String()] = digest
-		tasks = append(tasks, tagTask{ref: ref, root: root, digest: digest, phase: phase, discovery: discovery})
-		return nil
-	}
-	for _, im := range c.Images {
-		if err := add(im.Path, im.Tag, im.Digest, im.Phase, false); err != nil {
-			return nil, err
-		}
-	}
-	for _, d := range c.Discovery {
-		if err := add(d.Path, d.Tag, placeholder, d.Phase, true); err != nil {
-			return nil, err
-		}
-	}
-	return tasks, nil
-}
-
-// assumed lists the tags that an update takes for granted.
-func (p *Publisher) assumed(c *contract.Contents) []tagTask {
-	var tasks []tagTask
-	for _, a := range c.Assumed {
-		repo, root := p.repository(a.Path)
-		_, list := oci.SubjectOfTag(a.Tag)
-		tasks = append(tasks, tagTask{ref: repo.WithTag(a.Tag), root: root, digest: a.Digest, list: list})
-	}
-	return tasks
-}
-
 // expect refuses an update to something that the target does not have, before
 // the first write: it would announce versions without their images (S6.11).
 func (p *publishing) expect(ctx context.Context, assumed []tagTask) error {
@@ -285,24 +246,4 @@ func (p *publishing) expect(ctx context.Context, assumed []tagTask) error {
 			Hint("publish the bundles before it first, or fetch without --since"))
 	}
 	return errors.Join(errs...)
-}
-
-// repository is where path lands at the target, and below which root.
-func (p *Publisher) repository(path string) (repo, root oci.Repository) {
-	for _, prefix := range p.Prefixes {
-		to, ok := prefix.apply(path)
-		switch {
-		case ok && prefix.Absolute:
-			return oci.Repository{Host: p.Root.Host, Path: to}, oci.Repository{Host: p.Root.Host, Path: strings.Trim(prefix.To, "/")}
-		case ok:
-			return p.Root.Join(to), p.Root
-		}
-	}
-	return p.Root.Join(path), p.Root
-}
-
-func (p *publishing) newCrew(ctx context.Context) *crew { return newCrew(ctx, p.Parallel) }
-
-func (p *publishing) try(ctx context.Context, what string, op func() error) error {
-	return p.Retry.do(ctx, p.Log, what, func() (bool, error) { return false, op() })
 }

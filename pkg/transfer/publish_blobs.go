@@ -67,7 +67,7 @@ func (p *publishing) needs(tasks, missing []tagTask, lists, pending []*referrerL
 	case len(wanted) == 0:
 		return &needs{}, nil
 	default:
-		right = slices.DeleteFunc(slices.Clone(tasks), func(t tagTask) bool { return p.receipt.Tags[t.row].Digest == "" })
+		right = slices.DeleteFunc(slices.Clone(tasks), func(t tagTask) bool { return !p.wasProven(t) })
 	}
 	out := &needs{}
 	repos, roots := byRepository(wanted)
@@ -413,11 +413,7 @@ func (p *publishing) children(ctx context.Context, needs *needs) error {
 // most are there, as when blobs are checked.
 func (p *publishing) child(ctx context.Context, ref oci.Reference) error {
 	if p.CheckBlobs {
-		err := p.try(ctx, ref.String(), func() error {
-			_, err := p.Target.Resolve(ctx, ref)
-			return err
-		})
-		if fault.KindOf(err) != fault.NotFound {
+		if _, err := p.readManifest(ctx, ref); fault.KindOf(err) != fault.NotFound {
 			return err
 		}
 	}

@@ -39,12 +39,15 @@ type placeholderContent struct {
 	image oci.Placeholder
 }
 
-func (c placeholderContent) manifest() *contract.Manifest {
-	m := &contract.Manifest{Digest: c.image.Descriptor.Digest, MediaType: c.image.Descriptor.MediaType, Size: c.image.Descriptor.Size}
-	for _, b := range c.image.Blobs {
+// graphOf is the graph of contents with the placeholder image added.
+func graphOf(c *contract.Contents, image oci.Placeholder) contract.Graph {
+	m := &contract.Manifest{Digest: image.Descriptor.Digest, MediaType: image.Descriptor.MediaType, Size: image.Descriptor.Size}
+	for _, b := range image.Blobs {
 		m.References = append(m.References, b.Descriptor.Digest)
 	}
-	return m
+	graph := c.Graph()
+	graph[m.Digest] = m
+	return graph
 }
 
 func (c placeholderContent) find(d oci.Digest) ([]byte, bool) {

@@ -37,7 +37,7 @@ func (l *referrerList) tag() oci.Reference { return l.repo.WithTag(oci.Referrers
 
 // separate tells tags from lists of referrers, which may stand at the target with
 // more in them than in the contents.
-func (p *publishing) separate(all []tagTask) (tasks []tagTask, lists []*referrerList) {
+func (p *proof) separate(all []tagTask) (tasks []tagTask, lists []*referrerList) {
 	known, tagRoots := map[oci.Reference]*referrerList{}, map[oci.Repository]oci.Repository{}
 	list := func(repo oci.Repository, subject oci.Digest) *referrerList {
 		key := repo.WithDigest(subject)
@@ -116,14 +116,14 @@ func (p *publishing) complete(ctx context.Context, l *referrerList) (bool, error
 	if err != nil || api && len(l.byTag) > 0 {
 		return false, err // what is sent to a registry with the API it lists by itself
 	}
-	have, _, added, err := p.merged(ctx, l)
+	have, missing, err := p.listing(ctx, l)
 	switch {
 	case fault.KindOf(err) == fault.Protocol:
 		return false, nil // in the way only if the list has to be written
-	case err != nil || added > 0 || have == nil && l.needsTag():
+	case err != nil || len(missing) > 0 || have == nil && l.needsTag():
 		return false, err
 	}
-	p.provenList(l, have)
+	p.stands(l, have)
 	return true, nil
 }
 
@@ -173,7 +173,7 @@ type referrersAPI struct {
 
 // askAPI notes those of l's manifests that the target's API does not list: all
 // where there is no API.
-func (p *publishing) askAPI(ctx context.Context, l *referrerList) (api bool, err error) {
+func (p *proof) askAPI(ctx context.Context, l *referrerList) (api bool, err error) {
 	l.byTag = l.digests
 	if len(l.digests) == 0 {
 		return false, nil
@@ -190,7 +190,7 @@ func (p *publishing) askAPI(ctx context.Context, l *referrerList) (api bool, err
 	}
 	var listed []oci.Descriptor
 	err = p.try(ctx, l.tag().String(), func() (err error) {
-		listed, err = p.Target.Referrers(ctx, l.repo, l.subject)
+		listed, err = p.standing.Referrers(ctx, l.repo, l.subject)
 		return err
 	})
 	kind := fault.KindOf(err)
@@ -212,6 +212,34 @@ func (p *publishing) askAPI(ctx context.Context, l *referrerList) (api bool, err
 
 // needsTag reports whether the index under the tag has to have something.
 func (l *referrerList) needsTag() bool { return len(l.byTag) > 0 || l.carried != nil }
+
+// listing reads the target's index as far as it matters, nil when there is none,
+// and tells what has to be in it and is not.
+func (p *proof) listing(ctx context.Context, l *referrerList) (have *referrersIndex, missing []oci.Digest, err error) {
+	if !l.needsTag() {
+		return nil, nil, nil
+	}
+	if have, err = p.readList(ctx, l); err != nil {
+		return nil, nil, err
+	}
+	wanted := l.byTag
+	if l.carried != nil {
+		wanted = slices.Concat(wanted, p.graph[l.carried.digest].References)
+	}
+	has := map[oci.Digest]bool{}
+	if have != nil {
+		for _, e := range have.entries {
+			has[e.digest] = true
+		}
+	}
+	for _, digest := range wanted {
+		if !has[digest] {
+			has[digest] = true
+			missing = append(missing, digest)
+		}
+	}
+	return have, missing, nil
+}
 
 // merged reads the target's index, nil when there is none or it does not matter,
 // and returns it with what it lacks added, and how much that is.
@@ -242,7 +270,7 @@ func (p *publishing) writeList(ctx context.Context, l *referrerList) error {
 		return err
 	}
 	if !l.needsTag() || have != nil && added == 0 {
-		p.provenList(l, have)
+		p.stands(l, have)
 		return nil
 	}
 	err = p.putList(ctx, l, index)
@@ -295,11 +323,11 @@ func (p *publishing) putList(ctx context.Context, l *referrerList, index *referr
 
 // readList reads the target's index, nil when there is none. What stands under the
 // tag and is no index is replaced only by what the source had there.
-func (p *publishing) readList(ctx context.Context, l *referrerList) (*referrersIndex, error) {
+func (p *proof) readList(ctx context.Context, l *referrerList) (*referrersIndex, error) {
 	var desc oci.Descriptor
 	var body []byte
 	err := p.try(ctx, l.tag().String(), func() (err error) {
-		desc, body, err = p.Target.Manifest(ctx, l.tag())
+		desc, body, err = p.standing.Manifest(ctx, l.tag())
 		return err
 	})
 	switch {
@@ -373,27 +401,33 @@ func (p *publishing) readLists(ctx context.Context, lists []*referrerList) error
 			continue
 		}
 		crew.run(l.tag().String(), func(ctx context.Context) error {
-			have, _, missing, err := p.merged(ctx, l)
+			have, missing, err := p.listing(ctx, l)
 			switch {
 			case err != nil:
 				return fmt.Errorf("reading it back: %w", err)
-			case have == nil || missing > 0:
-				return fmt.Errorf("reading it back: %w", fault.Newf(fault.Protocol, "", "%d manifests that are attached to %s are not listed", missing, l.subject).
+			case have == nil || len(missing) > 0:
+				return fmt.Errorf("reading it back: %w", fault.Newf(fault.Protocol, "", "%d manifests that are attached to %s are not listed", len(missing), l.subject).
 					Hint("somebody else may be writing to the target; publish again when they are done"))
 			}
-			p.provenList(l, have)
+			p.stands(l, have)
 			return nil
 		})
 	}
 	return crew.wait(ctx)
 }
 
-// provenList adds to the Receipt how the target lists what is attached; have is
-// the index under the tag, nil where the API lists all.
-func (p *publishing) provenList(l *referrerList, have *referrersIndex) {
+// stands notes a list that has all that it must have.
+func (p *publishing) stands(l *referrerList, have *referrersIndex) {
 	if l.carried != nil && !l.written {
 		p.Progress.AddImages(1)
 	}
+	p.provenList(l, have)
+}
+
+// provenList adds to the Receipt how the target lists what is attached; have is
+// the index under the tag, nil where the API lists all.
+func (p *proof) provenList(l *referrerList, have *referrersIndex) {
+	name := p.name(l.repo)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, digest := range l.digests {
@@ -401,13 +435,13 @@ func (p *publishing) provenList(l *referrerList, have *referrersIndex) {
 		if slices.Contains(l.byTag, digest) {
 			how = contract.ListedByTag
 		}
-		p.receipt.Referrers = append(p.receipt.Referrers, contract.ReceiptReferrer{Repository: l.repo.String(), Subject: l.subject, Digest: digest, ListedBy: how})
+		p.receipt.Referrers = append(p.receipt.Referrers, contract.ReceiptReferrer{Repository: name, Subject: l.subject, Digest: digest, ListedBy: how})
 	}
 	if have == nil {
 		return
 	}
 	p.receipt.Tags = append(p.receipt.Tags, contract.ReceiptTag{
-		Repository: l.repo.String(), Tag: l.tag().Tag, Digest: oci.DigestOf(have.raw),
+		Repository: name, Tag: l.tag().Tag, Digest: oci.DigestOf(have.raw),
 		MediaType: oci.MediaTypeIndex, Size: int64(len(have.raw)), Referrers: true,
 	})
 }

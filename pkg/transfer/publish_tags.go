@@ -85,7 +85,7 @@ func (p *publishing) ask(ctx context.Context, tasks []tagTask, stands func(conte
 // noted for the Receipt.
 func (p *publishing) standsByName(ctx context.Context, t tagTask) (bool, error) {
 	at := p.places[t.ref.Repository]
-	desc, err := p.readTag(ctx, t.ref)
+	desc, err := p.readManifest(ctx, t.ref)
 	switch {
 	case fault.KindOf(err) == fault.NotFound:
 		at.missed.Store(true)
@@ -143,22 +143,6 @@ func (p *publishing) tagList(ctx context.Context, at *place) ([]string, error) {
 	})
 }
 
-func (p *publishing) readTag(ctx context.Context, ref oci.Reference) (desc oci.Descriptor, err error) {
-	err = p.try(ctx, ref.String(), func() (err error) {
-		desc, _, err = p.Target.Manifest(ctx, ref)
-		return err
-	})
-	return desc, err
-}
-
-// proven notes what was read under a tag. Each task has a row of its own.
-func (p *publishing) proven(t tagTask, desc oci.Descriptor) {
-	p.receipt.Tags[t.row] = contract.ReceiptTag{
-		Repository: p.places[t.ref.Repository].name, Tag: t.ref.Tag, Digest: desc.Digest,
-		MediaType: desc.MediaType, Size: desc.Size, Discovery: t.discovery, Referrers: t.list && oci.IsIndex(desc.MediaType),
-	}
-}
-
 // contentFirst splits tasks, which are sorted by phase, behind the first phase.
 func contentFirst(tasks []tagTask) (content, later []tagTask) {
 	n := slices.IndexFunc(tasks, func(t tagTask) bool { return t.phase > contract.PhaseContent })
@@ -213,7 +197,7 @@ func (p *publishing) refused(ctx context.Context, t tagTask, refusal error) erro
 	default:
 		return refusal
 	}
-	desc, err := p.readTag(ctx, t.ref)
+	desc, err := p.readManifest(ctx, t.ref)
 	switch cause := fault.CauseOf(refusal); {
 	case err != nil:
 		return refusal
@@ -250,6 +234,7 @@ func (p *publishing) put(ctx context.Context, ref oci.Reference, digest oci.Dige
 		}
 		err = send()
 	}
+	p.noteWritten(ref, err)
 	return p.explain(err, m, body)
 }
 
@@ -286,16 +271,46 @@ func (p *publishing) heal(ctx context.Context, repo oci.Repository, m *contract.
 	return nil
 }
 
+// noteWritten notes a manifest that was put by its digest. Tags are read back
+// anyway.
+func (p *publishing) noteWritten(ref oci.Reference, err error) {
+	if err != nil || ref.Tag != "" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.written[ref] = true
+}
+
+// readWritten reads the manifests back that were put by digest since it was last
+// called, whole, in one request each.
+func (p *publishing) readWritten(ctx context.Context) error {
+	p.mu.Lock()
+	written := p.written
+	p.written = map[oci.Reference]bool{}
+	p.mu.Unlock()
+	crew := p.newCrew(ctx)
+	for ref := range written {
+		crew.run(ref.String(), func(ctx context.Context) error {
+			if _, err := p.readManifest(ctx, ref); err != nil {
+				return fmt.Errorf("reading it back: %w", err)
+			}
+			return nil
+		})
+	}
+	return crew.wait(ctx)
+}
+
 // readBack asks for the manifest of every tag that was written, whole, and hashes
 // it: what the target gives its readers counts, not what it answered to the writer.
 func (p *publishing) readBack(ctx context.Context, written []tagTask) error {
 	crew := p.newCrew(ctx)
 	for _, t := range written {
-		if p.receipt.Tags[t.row].Digest != "" {
+		if p.wasProven(t) {
 			continue // it was refused, and read for that
 		}
 		crew.run(t.ref.String(), func(ctx context.Context) error {
-			desc, err := p.readTag(ctx, t.ref)
+			desc, err := p.readManifest(ctx, t.ref)
 			if err != nil {
 				return fmt.Errorf("reading it back: %w", err)
 			}

@@ -331,7 +331,12 @@ func TestPublishHeedsTagLists(t *testing.T) {
 					t.Errorf("%s is %q, want %s", name, target.Tags()[name], digest)
 				}
 			}
-			questions := target.Count(registrytest.KindManifest, "GET") - int(figures.TagsWritten)
+			questions := -int(figures.TagsWritten) // they are read back
+			for _, r := range target.Requests() {
+				if r.Kind == registrytest.KindManifest && r.Method == "GET" && !strings.HasPrefix(r.Reference, "sha256:") {
+					questions++
+				}
+			}
 			if figures.TagsWritten != tc.written || questions != tc.asked {
 				t.Errorf("%d tags were written and %d asked for, want %d and %d", figures.TagsWritten, questions, tc.written, tc.asked)
 			}
@@ -395,5 +400,54 @@ func TestPublishAsksForLargeBlobs(t *testing.T) {
 	}
 	if slices.Contains(uploads(target.Requests()), "mirror/big "+string(oci.DigestOf(big))) {
 		t.Errorf("the large blob was sent again, as one of %d", figures.BlobsUploaded)
+	}
+}
+
+// N24: what was put by digest is read back, whole, in one request each and before
+// any tag is written: a registry that takes a manifest and does not give it back
+// shows no tag that leads to it.
+func TestPublishReadsChildrenBack(t *testing.T) {
+	b := newBench(t)
+	st, c := b.listOf(2, 2)
+	children := map[oci.Digest]bool{}
+	for _, m := range c.Manifests {
+		if oci.IsIndex(m.MediaType) {
+			children[m.References[0]] = true
+		}
+	}
+	if len(children) != 2 {
+		t.Fatalf("%d children", len(children))
+	}
+	target := registrytest.Start(t, registrytest.New())
+	if _, _, err := b.publisher(st, target).Publish(t.Context(), &c); err != nil {
+		t.Fatal(err)
+	}
+	reads, tagged := map[oci.Digest]int{}, false
+	for _, r := range target.Requests() {
+		if r.Kind != registrytest.KindManifest {
+			continue
+		}
+		digest := oci.Digest(r.Reference)
+		tagged = tagged || r.Method == http.MethodPut && !children[digest]
+		if r.Method != http.MethodPut && children[digest] {
+			reads[digest]++
+			if r.Method != http.MethodGet || tagged {
+				t.Errorf("%s of %s, after a tag was written: %v", r.Method, digest, tagged)
+			}
+		}
+	}
+	for digest := range children {
+		if reads[digest] != 1 {
+			t.Errorf("%s was read %d times", digest, reads[digest])
+		}
+		for name, loss := range map[string]registrytest.Fault{"lost": {Status: 404}, "altered": {WrongBody: true}} {
+			target := registrytest.Start(t, registrytest.New())
+			loss.Kind, loss.Method, loss.Digest, loss.Times = registrytest.KindManifest, http.MethodGet, digest, registrytest.Always
+			target.Inject(loss)
+			_, _, err := b.publisher(st, target).Publish(t.Context(), &c)
+			if err == nil || !strings.Contains(err.Error(), string(digest)) || len(target.Tags()) > 0 {
+				t.Errorf("%s is %s: %v, and these tags stand: %v", digest, name, err, target.Tags())
+			}
+		}
 	}
 }

@@ -501,9 +501,9 @@ func TestPrefixApply(t *testing.T) {
 
 // S7.2.2, S7.8.
 func TestPublisherRepository(t *testing.T) {
-	p := Publisher{
-		Root: oci.Repository{Host: "registry.example:5000", Path: "mirror/ee"},
-		Prefixes: []Prefix{
+	p := landing{
+		root: oci.Repository{Host: "registry.example:5000", Path: "mirror/ee"},
+		prefixes: []Prefix{
 			{From: "installer", To: "mirror/installer", Absolute: true},
 			{From: "cli", To: "tools", Absolute: true},
 			{From: "cli/plugins", To: "never"}, // the first that fits counts

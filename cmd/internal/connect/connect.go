@@ -3,7 +3,9 @@ package connect
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -30,17 +32,25 @@ type Flags struct {
 // SourceFlags reach the registry that is read from.
 type SourceFlags struct {
 	Flags
-	Login        string `env:"D8_MIRROR_SOURCE_LOGIN" placeholder:"USER" help:"Log in as USER; the password comes from --password-file or the environment." group:"Connection"`
-	PasswordFile string `placeholder:"FILE" help:"Read the password from FILE." group:"Connection"`
-	Connection   string `placeholder:"FILE" help:"Reach the registry that FILE names as it says: login, plain HTTP, certificate authority. JSON, as ferry-discover modules writes it." group:"Connection"`
+	Login string `env:"D8_MIRROR_SOURCE_LOGIN" placeholder:"USER" help:"Log in as USER; the password comes from --password-file, --password-stdin or the environment." group:"Connection"`
+	Secret
+	Connection string `placeholder:"FILE" help:"Reach the registry that FILE names as it says: login, plain HTTP, certificate authority. JSON, as ferry-discover modules writes it." group:"Connection"`
 }
 
 // TargetFlags reach the registry that is written to.
 type TargetFlags struct {
 	Flags
-	Login        string `env:"D8_MIRROR_REGISTRY_LOGIN" placeholder:"USER" help:"Log in as USER; the password comes from --password-file or the environment." group:"Connection"`
-	PasswordFile string `placeholder:"FILE" help:"Read the password from FILE." group:"Connection"`
-	Connection   string `placeholder:"FILE" help:"Reach the registry that FILE names as it says: login, plain HTTP, certificate authority. JSON, as ferry-discover modules writes it." group:"Connection"`
+	Login string `env:"D8_MIRROR_REGISTRY_LOGIN" placeholder:"USER" help:"Log in as USER; the password comes from --password-file, --password-stdin or the environment." group:"Connection"`
+	Secret
+	Connection string `placeholder:"FILE" help:"Reach the registry that FILE names as it says: login, plain HTTP, certificate authority. JSON, as ferry-discover modules writes it." group:"Connection"`
+}
+
+// Secret is where the password of a login comes from: never from arguments, which
+// every user of the machine can see, and not from the environment where that is
+// handed on.
+type Secret struct {
+	PasswordFile  string `xor:"password" placeholder:"FILE" help:"Read the password from the first line of FILE." group:"Connection"`
+	PasswordStdin bool   `xor:"password" help:"Read the password from the first line of standard input. Documents then come by file (--input)." group:"Connection"`
 }
 
 const (
@@ -71,23 +81,75 @@ func TargetEnvironment() []stage.Variable {
 	return append([]stage.Variable{{Name: targetPassword, Help: "The password for --login."}}, environment...)
 }
 
+// ReadPassword reads the password where it comes by standard input. It has to be
+// called before anything else is read from there, which is refused from then on.
+// Kinds as [stage.Session.StdinSecret].
+func (f Secret) ReadPassword(ctx context.Context, s *stage.Session) error {
+	if !f.PasswordStdin {
+		return nil
+	}
+	_, err := s.StdinSecret(ctx, stdinPassword)
+	return err
+}
+
+const stdinPassword = "the password (--password-stdin)"
+
+// read is the password, by a flag before the variable.
+func (f Secret) read(ctx context.Context, s *stage.Session, variable string) (string, error) {
+	switch {
+	case f.PasswordStdin:
+		return s.StdinSecret(ctx, stdinPassword)
+	case f.PasswordFile != "":
+		return firstLine(f.PasswordFile)
+	}
+	return s.Getenv(variable), nil
+}
+
+// given reports whether a flag tells the password.
+func (f Secret) given() bool { return f.PasswordStdin || f.PasswordFile != "" }
+
+// passwordLimit is the largest file that a password is read from, in bytes.
+const passwordLimit = 64 << 10
+
+// firstLine reads a password. No error quotes it.
+func firstLine(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fault.New(fault.Usage, "--password-file", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, passwordLimit+1))
+	if err != nil {
+		return "", fault.New(fault.Usage, "--password-file", err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	line = strings.TrimRight(line, "\r")
+	switch {
+	case len(line) > passwordLimit:
+		return "", fault.Newf(fault.Usage, "--password-file", "the first line of %s is longer than %d bytes", path, passwordLimit)
+	case line == "":
+		return "", fault.Newf(fault.Usage, "--password-file", "the first line of %s is empty", path)
+	}
+	return line, nil
+}
+
 // Client connects to the source. The login is for host alone, and for none when
 // host is "": a credential goes to one origin.
-func (f SourceFlags) Client(s *stage.Session, host string) (*wire.Client, error) {
-	password, err := secret(s, f.PasswordFile, sourcePassword)
+func (f SourceFlags) Client(ctx context.Context, s *stage.Session, host string) (*wire.Client, error) {
+	password, err := f.read(ctx, s, sourcePassword)
 	if err != nil {
 		return nil, err
 	}
 	login := f.Login
-	if license := s.Getenv(licenseToken); login == "" && license != "" {
+	if license := s.Getenv(licenseToken); login == "" && license != "" && !f.given() {
 		login, password = "license-token", license
 	}
 	return f.client(s, f.Connection, host, wire.Credential{User: login, Password: password})
 }
 
 // Client connects to the target.
-func (f TargetFlags) Client(s *stage.Session, host string) (*wire.Client, error) {
-	password, err := secret(s, f.PasswordFile, targetPassword)
+func (f TargetFlags) Client(ctx context.Context, s *stage.Session, host string) (*wire.Client, error) {
+	password, err := f.read(ctx, s, targetPassword)
 	if err != nil {
 		return nil, err
 	}
@@ -177,19 +239,6 @@ func (f Flags) deadline(s *stage.Session) time.Duration {
 		return 0
 	}
 	return limit
-}
-
-// secret reads a password from a file or the environment, never from arguments,
-// which every user of the machine can see.
-func secret(s *stage.Session, file, variable string) (string, error) {
-	if file == "" {
-		return s.Getenv(variable), nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return "", fault.New(fault.Usage, "--password-file", err)
-	}
-	return strings.TrimRight(string(text), "\r\n"), nil
 }
 
 // HostOf returns the one host of references (repositories or images), or "".

@@ -3,6 +3,8 @@ package connect
 import (
 	"bytes"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -104,5 +106,44 @@ func TestDeadline(t *testing.T) {
 		if got != tc.want || strings.Contains(log.String(), "D8_MIRROR_TIMEOUT") != tc.warning {
 			t.Errorf("%q and flag %v: %v, want %v; the log says %q", tc.env, tc.flag, got, tc.want, log.String())
 		}
+	}
+}
+
+// S2.2.3: a password comes from the first line of standard input or of a file, and
+// goes before the environment; what holds none is refused, and never quoted.
+func TestPassword(t *testing.T) {
+	const secret = "hunter2"
+	file := func(text string) string {
+		path := filepath.Join(t.TempDir(), "password")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, tc := range []struct {
+		name, text, want string // want "" is a refusal
+	}{
+		{"a line", secret + "\n", secret},
+		{"no end of the line", secret, secret},
+		{"of another system", secret + "\r\n", secret},
+		{"blanks are part of it", " " + secret + " \n", " " + secret + " "},
+		{"more lines", secret + "\nand a note\n", secret},
+		{"nothing", "", ""},
+		{"an empty line", "\n" + secret, ""},
+		{"too long", strings.Repeat(secret, 10000), ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if _, err := (Secret{}).read(t.Context(), &stage.Session{Getenv: func(string) string { return "of the environment" }}, "X"); err != nil {
+				t.Fatal(err)
+			}
+			s := &stage.Session{Getenv: func(string) string { return "of the environment" }}
+			got, err := Secret{PasswordFile: file(tc.text)}.read(t.Context(), s, "X")
+			if got != tc.want || (tc.want == "") != (fault.KindOf(err) == fault.Usage) || err != nil && strings.Contains(err.Error(), secret) {
+				t.Errorf("%q, %v, want %q", got, err, tc.want)
+			}
+		})
+	}
+	if _, err := (Secret{PasswordFile: filepath.Join(t.TempDir(), "missing")}).read(t.Context(), &stage.Session{}, "X"); fault.KindOf(err) != fault.Usage {
+		t.Errorf("no file: %v", err)
 	}
 }

@@ -61,6 +61,8 @@ func conformAbsent(t *testing.T, target registry.Target, repo oci.Repository) {
 	if has, err := target.HasBlob(ctx, repo, nothing); has || err != nil {
 		t.Errorf("HasBlob = %t, %v", has, err)
 	}
+	_, err = target.BlobSize(ctx, repo, nothing.Digest)
+	WantKind(t, err, fault.NotFound)
 }
 
 // conformAccess: asking for access leaves nothing that a reader could see.
@@ -86,6 +88,9 @@ func pushBlob(t *testing.T, target registry.Target, repo oci.Repository, mediaTy
 	}
 	if has, err := target.HasBlob(t.Context(), repo, desc); !has || err != nil {
 		t.Fatalf("HasBlob = %t, %v", has, err)
+	}
+	if size, err := target.BlobSize(t.Context(), repo, desc.Digest); size != desc.Size && size != -1 || err != nil {
+		t.Fatalf("BlobSize = %d, %v, want %d", size, err, desc.Size)
 	}
 	return desc
 }

@@ -97,7 +97,7 @@ func (a *authorizer) challenged(ctx context.Context, op *operation, req *http.Re
 	if i := slices.IndexFunc(challenges, func(c challenge) bool { return c.scheme == "bearer" && c.params["realm"] != "" }); i >= 0 {
 		realm, err := req.URL.Parse(challenges[i].params["realm"]) // may be relative (Q31)
 		if err != nil || !a.trusts(realm) {
-			return false, fault.Newf(fault.Denied, op.subject, "%s wants the login to be sent to another host, %.100q", op.repo.Host, challenges[i].params["realm"]).
+			return false, fault.Newf(fault.Denied, op.subject, "%s wants the login to be sent to another host, %.100q", op.repo.Host, withoutQuery(challenges[i].params["realm"])).
 				Hint("if that host is the token server of %s, allow it explicitly", op.repo.Host)
 		}
 		resp.Body.Close()
@@ -218,7 +218,7 @@ func (a *authorizer) fetch(ctx context.Context, op *operation, scopes []string) 
 		if status >= 300 && status < 400 { // never followed: it would take the login along (N2)
 			return "", 0, protocol(op.subject, "the token server %s redirects", req.URL.Host)
 		}
-		refusal := readRefusal(status, body)
+		refusal := readRefusal(status, body, append(secretsOf(req), a.cred.secrets()...))
 		kind, cause := refusal.kind(), refusal.cause(op)
 		if kind == fault.NotFound || kind == fault.Unsupported { // of the token, not of the image
 			kind, cause = fault.Protocol, nil

@@ -162,19 +162,41 @@ func (c *Client) askManifest(ctx context.Context, op *operation, method string) 
 
 // HasBlob implements registry.Target.
 func (c *Client) HasBlob(ctx context.Context, repo oci.Repository, desc oci.Descriptor) (bool, error) {
-	op := newOperation(verbHasBlob, repo.WithDigest(desc.Digest))
-	err := c.do(ctx, op, func(ctx context.Context, h *host) error {
-		req, err := h.request(ctx, http.MethodHead, repo, "/blobs/"+string(desc.Digest), nil)
-		if err != nil {
-			return err
-		}
-		_, err = h.finish(op, req, http.StatusOK)
-		return err
-	})
+	_, err := c.headBlob(ctx, newOperation(verbHasBlob, repo.WithDigest(desc.Digest)))
 	if fault.KindOf(err) == fault.NotFound {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// BlobSize implements registry.Standing.
+func (c *Client) BlobSize(ctx context.Context, repo oci.Repository, digest oci.Digest) (int64, error) {
+	op := newOperation(verbHasBlob, repo.WithDigest(digest))
+	header, err := c.headBlob(ctx, op)
+	kind := fault.KindOf(err)
+	switch {
+	case kind == fault.Denied && op.status == http.StatusForbidden, kind == fault.Unsupported, kind == fault.Protocol:
+		return -1, nil // GET may succeed, or tells more
+	case err != nil:
+		return 0, err
+	}
+	size, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64)
+	if err != nil || size < 0 || header.Get("Content-Encoding") != "" {
+		return -1, nil
+	}
+	return size, nil
+}
+
+func (c *Client) headBlob(ctx context.Context, op *operation) (header http.Header, err error) {
+	err = c.do(ctx, op, func(ctx context.Context, h *host) error {
+		req, err := h.request(ctx, http.MethodHead, op.repo, "/blobs/"+string(op.ref.Digest), nil)
+		if err != nil {
+			return err
+		}
+		header, err = h.finish(op, req, http.StatusOK)
+		return err
+	})
+	return header, err
 }
 
 // MountBlob implements registry.Target.

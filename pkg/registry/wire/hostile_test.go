@@ -2,6 +2,8 @@ package wire_test
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -337,4 +339,71 @@ func TestSecretsStayOut(t *testing.T) {
 			}
 		}
 	}
+}
+
+// N8: a registry that repeats the login or token in an error, in any of its fields,
+// and a host that repeats what its address was signed with, do not get it into ours;
+// what else they say is shown.
+func TestSecretsAreNotRepeated(t *testing.T) {
+	t.Parallel()
+	basic := base64.StdEncoding.EncodeToString([]byte("u:" + secret))
+	say := func(code, message string) string {
+		text, err := json.Marshal(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	for name, tc := range map[string]struct{ code, message, want string }{
+		"the header":   {"DENIED", "not allowed: Authorization: Basic " + basic, "repeats the login"},
+		"the password": {"DENIED", "u has not the password " + secret + "!", "repeats the login"},
+		"in the code":  {secret, "no", "no"},
+		"nothing":      {"DENIED", "not today", "not today"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := start(t, registrytest.WithBasicAuth("u", secret))
+			// The first request finds out that a login is wanted.
+			srv.Inject(registrytest.Fault{Skip: 1, Times: registrytest.Always, Status: 403, ContentType: "application/json", Body: say(tc.code, tc.message)})
+			_, _, err := loggedIn(t, srv.Host).Manifest(t.Context(), srv.Repository("a").WithTag("v1"))
+			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), basic) {
+				t.Errorf("%v, want %q", err, tc.want)
+			}
+		})
+	}
+	t.Run("a signed address", func(t *testing.T) {
+		t.Parallel()
+		cdn := hostile(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(403)
+			_, _ = w.Write([]byte(say("DENIED", "this was wrong: "+r.URL.RawQuery)))
+		})
+		srv := start(t)
+		desc := srv.PutBlob("a", []byte("x"))
+		srv.Inject(registrytest.Fault{Kind: registrytest.KindBlob, Times: registrytest.Always, Status: 307,
+			Header: http.Header{"Location": {"http://" + cdn.host + "/blob?signature=" + secret}}})
+		_, _, err := fetch(t.Context(), loggedIn(t, srv.Host), srv.Repository("a"), desc, nil)
+		if err == nil || !strings.Contains(err.Error(), "repeats the login") || strings.Contains(err.Error(), secret) {
+			t.Error(err)
+		}
+	})
+	t.Run("a token", func(t *testing.T) {
+		t.Parallel()
+		token := "secret-of-a-token"
+		srv := hostile(t, func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == "/token":
+				_, _ = w.Write([]byte(`{"token":"` + token + `"}`))
+			case r.Header.Get("Authorization") == "":
+				w.Header().Set("WWW-Authenticate", `Bearer realm="http://`+r.Host+`/token",service="s"`)
+				w.WriteHeader(401)
+			default:
+				w.WriteHeader(403)
+				_, _ = w.Write([]byte(say("DENIED", r.Header.Get("Authorization")+" will not do")))
+			}
+		})
+		_, _, err := loggedIn(t, srv.host).Manifest(t.Context(), oci.Repository{Host: srv.host, Path: "a"}.WithTag("v1"))
+		if err == nil || !strings.Contains(err.Error(), "repeats the login") || strings.Contains(err.Error(), token) {
+			t.Error(err)
+		}
+	})
 }

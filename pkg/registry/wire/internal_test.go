@@ -64,7 +64,7 @@ func FuzzReadRefusal(f *testing.F) {
 	f.Add(404, []byte(`{"errors":[{"code":"NAME_UNKNOWN","message":"no \u001b[31m"}]}`))
 	f.Add(200, []byte("<html>"))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		r := readRefusal(status, body)
+		r := readRefusal(status, body, nil)
 		if r.kind() == nil {
 			t.Error("no kind")
 		}

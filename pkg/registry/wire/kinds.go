@@ -29,14 +29,22 @@ type refusal struct {
 	later  bool   // it says when to come back
 }
 
-// readRefusal reads body, which may be anything, HTML included (N19).
-func readRefusal(status int, body []byte) refusal {
+// readRefusal reads body, which may be anything, HTML included (N19). What repeats
+// one of secrets is not kept.
+func readRefusal(status int, body []byte, secrets []string) refusal {
 	var doc struct {
 		Errors []struct{ Code, Message string }
 	}
 	r := refusal{status: status}
 	if json.Unmarshal(body, &doc) == nil && len(doc.Errors) > 0 {
-		r.code, r.text = printable(doc.Errors[0].Code), printable(doc.Errors[0].Message)
+		code, message := doc.Errors[0].Code, doc.Errors[0].Message
+		if repeats(message, secrets) {
+			message = echoed
+		}
+		if repeats(code, secrets) {
+			code = ""
+		}
+		r.code, r.text = printable(code), printable(message)
 	}
 	return r
 }

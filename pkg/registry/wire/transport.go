@@ -310,7 +310,7 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, errorLimit)) // a cut error document is no more than less detail
 	resp.Body.Close()
-	said := readRefusal(resp.StatusCode, body)
+	said := readRefusal(resp.StatusCode, body, append(secretsOf(resp.Request), t.auth.cred.secrets()...))
 	said.later = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()) > 0
 	refusal := said.fault(op)
 	if !cancels(op, req) {
