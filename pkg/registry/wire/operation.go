@@ -63,6 +63,7 @@ type operation struct {
 	code     string        // of the last refusal, as the distribution-spec names it
 	answer   *answer       // of a verb whose answer is read whole: the success
 	session  *url.URL      // open upload
+	least    int64         // of its chunks, in bytes; the last may be smaller
 }
 
 // answer is a success as the registry sent it.

@@ -32,14 +32,7 @@ func (h *host) openSession(ctx context.Context, op *operation) (*url.URL, error)
 	if _, err := h.finish(op, req, http.StatusAccepted); err != nil {
 		return nil, err
 	}
-	op.mu.Lock()
-	session := op.session
-	op.mu.Unlock()
-	if session == nil {
-		return nil, protocol(op.subject, "the registry accepts the start of an upload, without an address for it").
-			Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)
-	}
-	return session, nil
+	return op.openedAt()
 }
 
 // PutBlob implements registry.Target. Every try is a new upload session.
@@ -49,7 +42,7 @@ func (c *Client) PutBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 	pauses := &operation{retries: c.opts.Retries, backoff: c.opts.Backoff}
 	for {
 		err := c.putBlob(ctx, repo, desc, body)
-		if !temporary(fault.KindOf(err)) || ctx.Err() != nil {
+		if !temporary(fault.KindOf(err)) || errors.Is(err, fault.NotSoon) || ctx.Err() != nil {
 			return err
 		}
 		pause, ok := pauses.nextPause()
@@ -76,11 +69,7 @@ func (c *Client) putBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 			return err
 		}
 		h.transport.closeSession(ctx, op)
-		if _, err := src.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-		_, err = h.reg.BlobPut(ctx, refOf(op.ref), descOf(desc), src)
-		return err
+		return (&chunks{h: h, op: op, desc: desc, src: src}).send(ctx)
 	})
 	if err != nil && src.failure != nil {
 		return src.failure // not the registry's doing
@@ -90,7 +79,22 @@ func (c *Client) putBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 
 // putWhole sends the blob in one request, behind the one that opens a session.
 func (h *host) putWhole(ctx context.Context, op *operation, desc oci.Descriptor, src *source) error {
-	session, err := h.openSession(ctx, op)
+	if _, err := h.openSession(ctx, op); err != nil {
+		return err
+	}
+	if desc.Size == 0 {
+		return h.commit(ctx, op, desc.Digest, nil, 0)
+	}
+	return h.commit(ctx, op, desc.Digest, func() (io.ReadCloser, error) {
+		_, err := src.Seek(0, io.SeekStart)
+		return io.NopCloser(src), err
+	}, desc.Size)
+}
+
+// commit makes the open upload the blob of that digest; body are its last bytes,
+// or nil where all have been sent.
+func (h *host) commit(ctx context.Context, op *operation, digest oci.Digest, body func() (io.ReadCloser, error), size int64) error {
+	session, err := op.openedAt()
 	if err != nil {
 		return err
 	}
@@ -98,24 +102,31 @@ func (h *host) putWhole(ctx context.Context, op *operation, desc oci.Descriptor,
 	if to.RawQuery != "" { // the registry's own, which must stay as it is (Q12)
 		to.RawQuery += "&"
 	}
-	to.RawQuery += "digest=" + url.QueryEscape(string(desc.Digest))
+	to.RawQuery += "digest=" + url.QueryEscape(string(digest))
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, to.String(), nil)
 	if err != nil {
 		return protocol(op.subject, "the address of an upload: %w", withoutURL(err))
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
-	if desc.Size > 0 {
-		req.ContentLength = desc.Size
-		req.GetBody = func() (io.ReadCloser, error) {
-			_, err := src.Seek(0, io.SeekStart)
-			return io.NopCloser(src), err
-		}
-		if req.Body, err = req.GetBody(); err != nil {
+	if body != nil {
+		req.ContentLength, req.GetBody = size, body
+		if req.Body, err = body(); err != nil {
 			return err
 		}
 	}
 	_, err = h.finish(op, req, http.StatusCreated, http.StatusNoContent)
 	return err
+}
+
+// openedAt is the address of the open upload.
+func (op *operation) openedAt() (*url.URL, error) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.session == nil {
+		return nil, protocol(op.subject, "the registry accepts the start of an upload, without an address for it").
+			Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)
+	}
+	return op.session, nil
 }
 
 // tooLarge reports whether the last refusal was for the size of the body, which
@@ -124,6 +135,20 @@ func (op *operation) tooLarge() bool {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	return op.refusal != nil && (op.status == http.StatusRequestEntityTooLarge || op.status == http.StatusRequestedRangeNotSatisfiable)
+}
+
+// outOfOrder reports whether the last refusal was for where a chunk begins.
+func (op *operation) outOfOrder() bool {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.refusal != nil && op.status == http.StatusRequestedRangeNotSatisfiable
+}
+
+// chunkLeast is how many bytes the registry wants in a chunk at least.
+func (op *operation) chunkLeast() int64 {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.least
 }
 
 // source is a blob to send. It remembers when the fault is ours.

@@ -1,9 +1,8 @@
 // Package wire speaks to registries over HTTP. It is the one importer of
-// regclient, which reads docker's configuration, follows tag lists, and sends in
-// chunks what is refused as a whole.
+// regclient, which reads docker's configuration and follows tag lists.
 //
-// Blobs and manifests are asked for here. Nothing stands between a blob's body
-// and its reader: no second hash, no copy.
+// Blobs and manifests are asked for and sent here. Nothing stands between a
+// blob's body and its reader: no second hash, no copy.
 //
 // Everything that decides about trust and persistence is here, too, in an
 // http.RoundTripper below both ([transport]), for regclient leaves it open
@@ -27,10 +26,7 @@ import (
 
 	"github.com/regclient/regclient/config"
 	"github.com/regclient/regclient/scheme/reg"
-	"github.com/regclient/regclient/types/descriptor"
 	"github.com/regclient/regclient/types/ref"
-
-	"github.com/opencontainers/go-digest"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -145,9 +141,17 @@ func New(opts Options) (*Client, error) {
 	c.base.MaxIdleConns = 4 * c.base.MaxIdleConnsPerHost
 	// A small answer comes in one read, a large one past the buffer.
 	c.base.ReadBufferSize, c.base.WriteBufferSize = bufferSize, bufferSize
+	c.base.DialContext = steady(c.base.DialContext, c.opts.IdleTimeout)
+	c.base.MaxResponseHeaderBytes = headerLimit
+	c.base.Proxy = proxyFor
+	c.base.OnProxyConnectResponse = proxyAnswer
 	c.base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, InsecureSkipVerify: c.opts.SkipTLSVerify}
 	return c, nil
 }
+
+// headerLimit is how much an answer's header may have (N9): signed addresses are
+// long, but not that long.
+const headerLimit = 256 << 10
 
 // bufferSize is that of a connection, for each direction.
 const bufferSize = 64 << 10
@@ -171,7 +175,7 @@ func (c *Client) host(name string) *host {
 	auth := newAuthorizer(self, c.credential(conf.Name, name), c.opts.TokenServers)
 	limits := newLimits(c.opts.Concurrency)
 	t := &transport{opts: c.opts, base: c.base, self: self, auth: auth, limits: limits}
-	auth.send = t.sendToken
+	auth.via = t
 	client := &http.Client{Transport: t}
 	h := &host{
 		transport: t,
@@ -180,9 +184,6 @@ func (c *Client) host(name string) *host {
 		reg: reg.New(
 			reg.WithConfigHosts([]*config.Host{conf}),
 			reg.WithHTTPClient(client),
-			// Whole blobs are sent here: what comes to regclient has been
-			// refused as too large, and goes in chunks.
-			reg.WithBlobSize(0, 1),
 			// The transport repeats and waits.
 			reg.WithDelay(1, 1),
 			reg.WithRetryLimit(1<<20),
@@ -234,10 +235,6 @@ func (h *host) end(op *operation) {
 
 func refOf(r oci.Reference) ref.Ref {
 	return ref.Ref{Scheme: "reg", Registry: r.Host, Repository: r.Path, Tag: r.Tag, Digest: string(r.Digest)}
-}
-
-func descOf(d oci.Descriptor) descriptor.Descriptor {
-	return descriptor.Descriptor{MediaType: d.MediaType, Digest: digest.Digest(d.Digest), Size: d.Size} // no URLs: foreign layers are fetched from the registry alone (N6)
 }
 
 func protocol(subject, format string, args ...any) *fault.Error {
