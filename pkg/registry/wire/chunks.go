@@ -86,7 +86,7 @@ func (c *chunks) patch(ctx context.Context, n int64) error {
 // resume goes on where the registry says that the upload is, after a chunk of n
 // bytes that cause has broken.
 func (c *chunks) resume(ctx context.Context, n int64, cause error) error {
-	if c.src.failure != nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return cause
 	}
 	if !c.op.outOfOrder() && !temporary(fault.KindOf(cause)) || errors.Is(cause, fault.NotSoon) {
@@ -113,9 +113,10 @@ func (c *chunks) resume(ctx context.Context, n int64, cause error) error {
 	return nil
 }
 
-// broken says that the upload has to begin anew.
+// broken ends the upload, which has to begin anew: whatever the registry said of
+// this one is no word about the blob.
 func (c *chunks) broken(format string, args ...any) error {
-	return fault.Newf(fault.Transient, c.op.subject, format, args...).Hint("run the same command again")
+	return c.op.fail(fault.Newf(fault.Transient, c.op.subject, format, args...).Hint("run the same command again"))
 }
 
 // uploadStatus asks how many bytes the registry has of the open upload.
