@@ -2,10 +2,10 @@ package wire
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 
 	"ferry/pkg/fault"
 )
@@ -13,14 +13,19 @@ import (
 // proxyLogin is the advice where a proxy asks for a login.
 const proxyLogin = "the proxy wants a login; put it into HTTP_PROXY and HTTPS_PROXY"
 
-// proxyFor is the proxy of the environment for a request. The text of an address
-// that is none stays out of the error: it may hold a password (N8).
-func proxyFor(req *http.Request) (*url.URL, error) {
-	proxy, err := http.ProxyFromEnvironment(req)
-	if err != nil {
-		return nil, fault.New(fault.Usage, "HTTPS_PROXY or HTTP_PROXY", errors.New("the proxy's address is none"))
+// checkProxies refuses addresses of proxies that are none: net/http would go
+// without. Their text stays out of the error, for it may hold a password (N8).
+func checkProxies() error {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+		value := os.Getenv(name)
+		if _, err := url.Parse(value); err == nil || value == "" {
+			continue
+		}
+		if _, err := url.Parse("http://" + value); err != nil {
+			return fault.Newf(fault.Usage, name, "the address of the proxy is none").Hint("it is scheme://host:port, with user:password@ before the host where the proxy wants a login")
+		}
 	}
-	return proxy, nil
+	return nil
 }
 
 // proxyOf is the host of the proxy that requests to at go through, "" for none.

@@ -116,10 +116,13 @@ type host struct {
 	silent    sync.Map // paths of repositories without the referrers API
 }
 
-// New returns a Client. It fails with fault.Usage when docker's configuration or
-// the roots cannot be read.
+// New returns a Client. It fails with fault.Usage when docker's configuration, the
+// roots or the environment's proxies cannot be read.
 func New(opts Options) (*Client, error) {
 	c := &Client{opts: opts.withDefaults(), hosts: map[string]*host{}, docker: map[string]config.Host{}}
+	if err := checkProxies(); err != nil {
+		return nil, err
+	}
 	roots, err := rootsWith(opts.Roots)
 	if err != nil {
 		return nil, fault.New(fault.Usage, "certificate authorities", err)
@@ -143,7 +146,6 @@ func New(opts Options) (*Client, error) {
 	c.base.ReadBufferSize, c.base.WriteBufferSize = bufferSize, bufferSize
 	c.base.DialContext = steady(c.base.DialContext, c.opts.IdleTimeout)
 	c.base.MaxResponseHeaderBytes = headerLimit
-	c.base.Proxy = proxyFor
 	c.base.OnProxyConnectResponse = proxyAnswer
 	c.base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, InsecureSkipVerify: c.opts.SkipTLSVerify}
 	return c, nil
