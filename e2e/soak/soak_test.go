@@ -20,7 +20,7 @@ import (
 
 // TestSoak is "make soak" in little: with this seed, a loop loses nothing.
 //
-// N14, N16, N21, N24, B9, B12: faults and kills of all kinds at once.
+// N14, N16, N21, N24: faults and kills of all kinds at once.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

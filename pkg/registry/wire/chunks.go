@@ -18,7 +18,7 @@ const (
 	// large (Q8); a registry may want more.
 	chunkSize = 1 << 20
 	// statusLimit is how often a registry is asked where an upload stands before
-	// it begins anew: an answer that is wrong twice stays wrong (Q10).
+	// it begins anew: an answer that is wrong twice stays wrong.
 	statusLimit = 2
 )
 
@@ -44,7 +44,7 @@ func (c *chunks) send(ctx context.Context) error {
 		err := c.patch(ctx, n)
 		switch {
 		case err == nil:
-			c.at += n // what Range says of a chunk that was taken is wrong at some registries (Q10)
+			c.at += n // what Range says of a chunk that was taken is wrong at some registries
 		default:
 			if err = c.resume(ctx, n, err); err != nil {
 				return err

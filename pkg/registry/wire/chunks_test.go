@@ -16,7 +16,7 @@ import (
 	"ferry/pkg/registry/registrytest"
 )
 
-// TestChunksGoOn (N12, Q10): what breaks an upload in chunks costs no more than was
+// TestChunksGoOn (N12): what breaks an upload in chunks costs no more than was
 // lost. The registry is asked where to go on, at most twice in a row; where that
 // does not help the upload begins anew, and the first one is cancelled.
 func TestChunksGoOn(t *testing.T) {

@@ -455,7 +455,7 @@ func readBlob(ctx context.Context, c *Client, repo oci.Repository, desc oci.Desc
 	return errors.Join(err, body.Close())
 }
 
-// TestShortTokens (N17, Q30): a push of 40 s with tokens of 2 s is refused nothing,
+// TestShortTokens (N17): a push of 40 s with tokens of 2 s is refused nothing,
 // for each token is renewed before its end; a blob that takes 10 s needs none.
 func TestShortTokens(t *testing.T) {
 	t.Parallel()
