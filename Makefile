@@ -11,7 +11,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # -trimpath and no cgo: the same commit gives the same static binary anywhere.
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X ferry/pkg/stage.version=$(VERSION:v%=%)'
 
-.PHONY: build demo test check bench install clean generate reliability
+.PHONY: build demo test check bench soak install clean generate reliability
 # The binaries are always handed to the compiler, which knows best what is stale.
 .PHONY: $(BINARIES)
 
@@ -41,6 +41,11 @@ reliability: build
 	@mkdir -p bin
 	go test -json ./... ./e2e/... > bin/tests.json; status=$$?; \
 	go run ./e2e/cmd/reliability < bin/tests.json && exit $$status
+
+# Pulls and pushes through faults and kills for SECONDS (600), and compares what they end with. A loss names its seed:
+# SEED=n LOOPS=1 make soak repeats it.
+soak: build
+	@go run ./e2e/cmd/soak bin
 
 # What ferry costs, as ratios to what the least and other tools cost in the same run: docs/performance.md. Needs Linux and
 # 12 GB of disk (BENCH=--dir=...), and takes its time. micro.txt is for benchstat: COUNT=10 make bench, twice.

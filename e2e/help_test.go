@@ -171,7 +171,7 @@ func TestFlagsThatAreSpokenOfExist(t *testing.T) {
 			}
 		}
 	}
-	for _, page := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/deckhouse.md", "docs/failures.md"} {
+	for _, page := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "docs/deckhouse.md", "docs/failures.md"} {
 		text, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(page)))
 		if err != nil {
 			t.Fatal(err)

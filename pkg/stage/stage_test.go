@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -250,6 +252,33 @@ func TestExitTable(t *testing.T) {
 				t.Errorf("%s is both %d and %d", kind.Error(), other, e.code)
 			}
 			seen[kind] = e.code
+		}
+	}
+}
+
+// What the pages say of exit statuses is said of all that there are.
+func TestExitStatusesAreDocumented(t *testing.T) {
+	for page, more := range map[string][]int{"README.md": nil, "docs/failures.md": {2}} {
+		text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(page)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := slices.Clone(more)
+		for _, e := range exits {
+			want = append(want, e.code)
+		}
+		slices.Sort(want)
+		var got []int
+		for line := range strings.Lines(string(text)) {
+			first, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+			for word := range strings.SplitSeq(first, ", ") {
+				if code, err := strconv.Atoi(word); err == nil && ok && strings.HasPrefix(line, "| ") {
+					got = append(got, code)
+				}
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("statuses of %s (-want +got):\n%s", page, diff)
 		}
 	}
 }

@@ -215,7 +215,7 @@ func (c *crew) record(item string, err error) {
 		c.transient++
 	}
 	kind := fault.KindOf(err)
-	if kind == fault.Denied || kind == fault.Local || kind == fault.Cancelled ||
+	if kind == fault.Denied || kind == fault.Local || kind == fault.Cancelled || errors.Is(err, fault.NotSoon) ||
 		c.transient >= maxTransient || len(c.failures) >= maxFailures {
 		c.cancel()
 	}

@@ -1,8 +1,10 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -24,7 +26,7 @@ type authorizer struct {
 	self    origin
 	cred    credential
 	servers []string // token servers that the user trusts
-	send    func(*operation, *http.Request) (int, []byte, error)
+	via     *transport
 
 	mu      sync.Mutex
 	basic   bool
@@ -166,10 +168,13 @@ func (a *authorizer) token(ctx context.Context, op *operation, scopes []string) 
 		}
 		refused := networkFault(op, err)
 		pause, ok := op.nextPause()
-		if !temporary(fault.KindOf(refused)) || !ok {
+		if !temporary(fault.KindOf(refused)) || errors.Is(refused, fault.NotSoon) || !ok {
 			return "", refused
 		}
 		if err := sleep(ctx, pause); err != nil {
+			return "", err
+		}
+		if err := a.via.waitForPause(ctx, op); err != nil {
 			return "", err
 		}
 	}
@@ -210,38 +215,57 @@ func (a *authorizer) fetch(ctx context.Context, op *operation, scopes []string) 
 	if err != nil {
 		return "", 0, err
 	}
-	status, body, err := a.send(op, req)
+	resp, body, err := a.via.sendToken(op, req)
 	if err != nil {
 		return "", 0, err
 	}
-	if status != http.StatusOK {
-		if status >= 300 && status < 400 { // never followed: it would take the login along (N2)
-			return "", 0, protocol(op.subject, "the token server %s redirects", req.URL.Host)
-		}
-		refusal := readRefusal(status, body, append(secretsOf(req), a.cred.secrets()...))
-		kind, cause := refusal.kind(), refusal.cause(op)
-		if kind == fault.NotFound || kind == fault.Unsupported { // of the token, not of the image
-			kind, cause = fault.Protocol, nil
-		}
-		return "", 0, fault.New(kind, op.subject, fmt.Errorf("token server %s: %w", req.URL.Host, refusal)).Because(cause).
-			Hint("check the login for %s", op.repo.Host)
+	if resp.StatusCode != http.StatusOK {
+		return "", 0, a.refused(op, req, resp, body)
 	}
+	value, life, ok := readToken(body)
+	if !ok {
+		return "", 0, protocol(op.subject, "the token server %s sends no token", req.URL.Host)
+	}
+	return value, life * 4 / 5, nil
+}
+
+// refused is what a token server's refusal means.
+func (a *authorizer) refused(op *operation, req *http.Request, resp *http.Response, body []byte) *fault.Error {
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 { // never followed: it would take the login along (N2)
+		return protocol(op.subject, "the token server %s redirects", req.URL.Host)
+	}
+	refusal := readRefusal(resp.StatusCode, body, append(secretsOf(req), a.cred.secrets()...))
+	kind, cause := refusal.kind(), refusal.cause(op)
+	if kind == fault.NotFound || kind == fault.Unsupported { // of the token, not of the image
+		kind, cause = fault.Protocol, nil
+	}
+	refused := fault.New(kind, op.subject, fmt.Errorf("token server %s: %w", req.URL.Host, refusal)).Because(cause)
+	if !temporary(kind) {
+		refused.Hint("check the login for %s", op.repo.Host)
+	}
+	return a.via.heed(op, refused, resp.Header.Get("Retry-After"))
+}
+
+// readToken reads the answer of a token server: the token, how long it lives, and
+// whether there is one at all.
+func readToken(body []byte) (value string, life time.Duration, ok bool) {
 	var doc struct {
 		Token       string `json:"token"`
 		AccessToken string `json:"access_token"`
 		ExpiresIn   int64  `json:"expires_in"` // seconds
 	}
-	if json.Unmarshal(body, &doc) != nil || doc.Token == "" && doc.AccessToken == "" {
-		return "", 0, protocol(op.subject, "the token server %s sends no token", req.URL.Host)
+	if json.Unmarshal(body, &doc) != nil {
+		return "", 0, false
 	}
-	if doc.Token == "" {
-		doc.Token = doc.AccessToken
+	value = cmp.Or(doc.Token, doc.AccessToken)
+	if value == "" || strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c >= 0x7f }) { // fit for a header
+		return "", 0, false
 	}
-	life := defaultLife
+	life = defaultLife
 	if doc.ExpiresIn > 0 && doc.ExpiresIn < 1<<30 {
 		life = time.Duration(doc.ExpiresIn) * time.Second
 	}
-	return doc.Token, life * 4 / 5, nil
+	return value, life, true
 }
 
 func (a *authorizer) tokenRequest(ctx context.Context, scopes []string) (*http.Request, error) {

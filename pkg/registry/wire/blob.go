@@ -89,7 +89,7 @@ func (r *blobReader) goOn(cause error) error {
 	if cause == io.EOF {
 		cause = io.ErrUnexpectedEOF
 	}
-	broken := networkFault(r.op, cause)
+	broken := r.host.transport.heed(r.op, networkFault(r.op, cause), "")
 	pause, ok := r.op.nextPause()
 	if !ok || !temporary(fault.KindOf(broken)) || r.ctx.Err() != nil {
 		return r.op.fault(r.caller, r.op.fail(broken))

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -61,7 +62,11 @@ type chunked struct {
 	desc oci.Descriptor
 	src  *source
 	at   int64 // bytes that the registry has taken
-	asks int   // for the status that may still be made
+	asks int   // for the status that may still be made, after a 416
+	most int64 // the highest that at was
+	// breaks are those since most grew.
+	breaks int
+	told   bool // at is the registry's word, and no chunk has proven it
 }
 
 // putChunks sends the blob in chunks, halving them as long as they are too large,
@@ -77,20 +82,29 @@ func (h *host) putChunks(ctx context.Context, op *operation, desc oci.Descriptor
 		err := c.send(ctx, n)
 		switch {
 		case err == nil:
-			c.at += n
+			c.at, c.told = c.at+n, false
+			c.progress()
 			if halved || h.bodies.most.Load() == 0 {
 				h.bodies.most.Store(size)
 				halved = false
 			}
+		case temporary(fault.KindOf(err)):
+			if err := c.resume(ctx, n, err); err != nil {
+				return err
+			}
 		case !op.tooLarge():
 			return c.unsupported(err)
 		default:
+			misplaced := op.status == http.StatusRequestedRangeNotSatisfiable
 			moved, askErr := c.moved(ctx)
 			if askErr != nil {
 				return askErr
 			}
 			if moved {
 				continue
+			}
+			if misplaced && c.told {
+				return c.broken("the registry refuses the upload where it said that it stands: %w", err)
 			}
 			if size <= h.bodies.floor() {
 				return err
@@ -119,6 +133,14 @@ func (c *chunked) send(ctx context.Context, n int64) error {
 	return err
 }
 
+// progress notes that the upload has got further.
+func (c *chunked) progress() {
+	if c.at > c.most {
+		c.most, c.breaks = c.at, 0
+		c.op.moved()
+	}
+}
+
 // moved asks, after a 416, from where the registry goes on, and reports whether
 // that is elsewhere than here; then it is here. At some registries the same status
 // means that the chunk was too large.
@@ -127,26 +149,78 @@ func (c *chunked) moved(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	c.asks--
+	at, err := c.where(ctx)
+	if err != nil || at > c.desc.Size {
+		return false, ctx.Err() // no answer is no other place
+	}
+	moved := at != c.at
+	c.at, c.told = at, c.told || moved
+	return moved, nil
+}
+
+// resume goes on where the registry says that the upload is, after a chunk of n
+// bytes that cause has broken: a bad line costs a chunk, not the blob.
+func (c *chunked) resume(ctx context.Context, n int64, cause error) error {
+	if ctx.Err() != nil || errors.Is(cause, fault.NotSoon) {
+		return cause
+	}
+	pause, ok := c.op.nextPause()
+	if !ok || c.breaks == statusAsks {
+		return c.broken("the upload broke, and the registry does not tell where to go on: %w", cause)
+	}
+	if err := sleep(ctx, pause); err != nil {
+		return err
+	}
+	c.breaks++
+	at, err := c.where(ctx)
+	switch {
+	case err != nil && temporary(fault.KindOf(err)):
+		return c.resume(ctx, n, err)
+	case err != nil:
+		return c.broken("the upload broke, and is not known any more: %w", err)
+	case at > c.at+n:
+		return c.broken("the upload broke, and the registry has %d bytes of it, of which %d were sent", at, c.at+n)
+	}
+	c.at, c.told = at, true
+	return nil
+}
+
+// broken ends the upload, which has to begin anew: whatever the registry said of
+// this one is no word about the blob.
+func (c *chunked) broken(format string, args ...any) error {
+	return c.op.fail(fault.Newf(fault.Transient, c.op.subject, format, args...).Hint("run the same command again"))
+}
+
+// where asks how many bytes the registry has of the open upload.
+func (c *chunked) where(ctx context.Context) (int64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.op.sessionAddress(), nil)
 	if err != nil {
-		return false, withoutURL(err)
+		return 0, protocol(c.op.subject, "the address of an upload: %w", withoutURL(err))
 	}
 	header, err := c.host.finish(c.op, req, http.StatusNoContent, http.StatusAccepted, http.StatusOK)
 	if err != nil {
-		return false, ctx.Err() // no answer is no other place
+		return 0, err
 	}
-	first, last, ok := strings.Cut(strings.TrimPrefix(header.Get("Range"), "bytes="), "-")
-	end, err := strconv.ParseInt(last, 10, 64)
-	if !ok || err != nil || first != "0" || end < 0 || end >= c.desc.Size {
-		return false, nil
+	at, ok := parseProgress(header.Get("Range"))
+	if !ok {
+		return 0, protocol(c.op.subject, "the registry tells %.60q of an upload, which is no range from its start", header.Get("Range"))
 	}
-	at := end + 1
-	if end == 0 { // of nothing at all it is said, too
-		at = min(c.at, 1)
+	return at, nil
+}
+
+// parseProgress reads the Range of an upload: "0-99" says that 100 bytes are
+// there. "0-0" is said of an empty one, too; one byte is then sent twice, and the
+// registry says so.
+func parseProgress(header string) (int64, bool) {
+	last, ok := strings.CutPrefix(strings.TrimPrefix(header, "bytes="), "0-")
+	end, err := strconv.ParseUint(last, 10, 62)
+	switch {
+	case !ok || err != nil:
+		return 0, false
+	case end == 0:
+		return 0, true
 	}
-	moved := at != c.at
-	c.at = at
-	return moved, nil
+	return int64(end) + 1, true
 }
 
 // unsupported says why the blob cannot be sent, when there are no chunks at a

@@ -122,7 +122,7 @@ func (r refusal) fault(op *operation) *fault.Error {
 	switch cause := r.cause(op); cause {
 	case nil:
 		if r.status == http.StatusProxyAuthRequired {
-			f.Hint("the proxy wants a login; put it into HTTP_PROXY and HTTPS_PROXY")
+			f.Hint(proxyLogin)
 		}
 		return f
 	case fault.ArtifactRefused:
@@ -206,7 +206,13 @@ func networkFault(op *operation, err error) *fault.Error {
 		hostname  x509.HostnameError
 		record    tls.RecordHeaderError
 		dns       *net.DNSError
+		proxied   *proxyError
+		refused   *proxyRefusal
 	)
+	place := op.repo.Host
+	if errors.As(err, &proxied) {
+		place += " through the proxy " + proxied.proxy
+	}
 	transient := fault.New(fault.Transient, op.subject, err)
 	switch {
 	case errors.As(err, &own):
@@ -215,22 +221,24 @@ func networkFault(op *operation, err error) *fault.Error {
 		return transient.Because(fault.ConnectionCut)
 	case errors.As(err, &unknownCA), errors.As(err, &cert), errors.As(err, &hostname):
 		return fault.New(fault.Protocol, op.subject, err).Because(fault.Certificate).
-			Hint("name the CA of %s in SSL_CERT_FILE, or give --tls-skip-verify", op.repo.Host)
+			Hint("name the CA of %s in SSL_CERT_FILE, or give --tls-skip-verify", place)
 	case isOp(err, "remote error") && !strings.Contains(err.Error(), "internal error"): // an alert, but the one that may pass by itself
 		return fault.New(fault.Protocol, op.subject, err).Because(fault.Certificate).
 			Hint("%s refuses the TLS connection", op.repo.Host)
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return fault.New(fault.Protocol, op.subject, err).Because(fault.NoTLS).
 			Hint("%s does not speak TLS; allow plain HTTP for it if that is meant", op.repo.Host)
-	case strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired)):
-		return fault.New(fault.Denied, op.subject, err).
-			Hint("the proxy wants a login; put it into HTTPS_PROXY")
+	case errors.As(err, &refused):
+		return refused.fault(op)
+	case strings.Contains(err.Error(), "ENHANCE_YOUR_CALM"): // a stream or a connection of HTTP/2 (N15)
+		return fault.Newf(fault.RateLimited, op.subject, "the registry ends the connection for too many requests (ENHANCE_YOUR_CALM)").
+			Because(fault.TooManyRequests).Hint("run the same command again later")
 	case errors.As(err, &dns):
 		return transient.Because(fault.NameLookup).Hint("check the name %s and the name server", op.repo.Host)
 	case isTimeout(err):
 		return transient.Because(fault.Timeout)
 	case isOp(err, "dial"), isOp(err, "proxyconnect"):
-		return transient.Because(fault.Unreachable).Hint("check that %s can be reached from here", op.repo.Host)
+		return transient.Because(fault.Unreachable).Hint("check that %s can be reached from here", place)
 	}
 	if isOp(err, "read") || isOp(err, "write") {
 		transient.Because(fault.ConnectionCut)

@@ -40,20 +40,25 @@ func (o origin) normal() origin {
 
 func (o origin) same(other origin) bool { return o.normal() == other.normal() }
 
+// connections are what requests leave on: an http.Transport.
+type connections interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
 // transport is the http.RoundTripper for one registry. It repeats what failed
 // transiently, logs in, keeps credentials and uploads at the registry's own
 // origin (N3 to N5), bounds what is read (N9), and gives up on silence (N16).
 type transport struct {
 	opts   Options
-	base   *http.Transport
+	base   connections
 	self   origin
 	auth   *authorizer
 	limits limits
 
 	nearness sync.Map // by host, what near has found out
 
-	mu    sync.Mutex
-	pause time.Time // the registry asked for silence until then
+	quiet silence
 }
 
 // maxRequests ends an operation that makes requests without a byte moving.
@@ -204,7 +209,8 @@ const commitPatience = 5
 // send does one exchange under the idle timeout.
 func (t *transport) send(op *operation, req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	dog := time.AfterFunc(t.opts.IdleTimeout, func() { cancel(errStalled) })
+	watched := &watch{idle: t.opts.IdleTimeout, end: func() { cancel(errStalled) }}
+	dog := watched.start()
 	if body, ok := req.Body.(*sendBody); ok {
 		body.progress = func() { dog.Reset(t.opts.IdleTimeout) }
 		if op.verb == verbPutBlob {
@@ -212,7 +218,7 @@ func (t *transport) send(op *operation, req *http.Request) (*http.Response, erro
 		}
 	}
 	began := time.Now()
-	resp, err := t.base.RoundTrip(req.WithContext(ctx))
+	resp, err := t.base.RoundTrip(req.WithContext(watched.connection(ctx)))
 	dog.Stop()
 	t.logRequest(req, resp, time.Since(began))
 	if err != nil {
@@ -220,7 +226,7 @@ func (t *transport) send(op *operation, req *http.Request) (*http.Response, erro
 			err = cause
 		}
 		cancel(nil)
-		return nil, err
+		return nil, byProxy(req.URL, err)
 	}
 	resp.Body = &receiveBody{body: resp.Body, ctx: ctx, cancel: cancel, dog: dog, idle: t.opts.IdleTimeout}
 	return resp, nil
@@ -313,6 +319,9 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	said := readRefusal(resp.StatusCode, body, append(secretsOf(resp.Request), t.auth.cred.secrets()...))
 	said.later = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()) > 0
 	refusal := said.fault(op)
+	if proxy := proxyOf(req.URL); proxy != "" && said.status == http.StatusProxyAuthRequired {
+		refusal.Hint(proxyLogin+", for %s", proxy)
+	}
 	if !cancels(op, req) {
 		op.refused(resp.StatusCode, said.code, refusal)
 	}
@@ -329,22 +338,19 @@ func cancels(op *operation, req *http.Request) bool {
 	return req.Method == http.MethodDelete && op.verb != verbAskWrite
 }
 
-// visiblePause is how long a pause must be for a person to be told of it; a run
-// that is silent for minutes looks hung.
-const visiblePause = 4 * time.Second
-
 // retry waits for the next try of req, or ends the operation.
 func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, retryAfter string) (*http.Response, bool, error) {
-	if fault.KindOf(cause) == fault.RateLimited {
-		t.limits.tooMany()
+	if cause = t.heed(op, cause, retryAfter); errors.Is(cause, fault.NotSoon) {
+		return nil, false, op.fail(cause)
 	}
-	asked := parseRetryAfter(retryAfter, time.Now())
-	t.pauseUntil(time.Now().Add(min(asked, maxRetryAfter)))
+	if op.verb == verbPutBlob && (req.Method == http.MethodPatch || req.Method == http.MethodGet) {
+		return nil, false, cause // a chunk: chunks.resume finds out where to go on
+	}
 	uploads := op.verb == verbPutBlob && req.Method != http.MethodPost && req.Method != http.MethodDelete
 	if op.single && fault.KindOf(cause) != fault.RateLimited {
 		return nil, false, op.fail(cause)
 	}
-	if !temporary(fault.KindOf(cause)) || uploads || asked > maxRetryAfter { // an upload begins anew with a new session
+	if !temporary(fault.KindOf(cause)) || uploads { // an upload goes on, or begins anew, with a request of its own
 		return nil, false, op.fail(cause)
 	}
 	pause, ok := op.nextPause()
@@ -362,6 +368,23 @@ func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, 
 	return nil, true, nil
 }
 
+// heed does what a refusal asks for: fewer operations at a time, and no request
+// to the registry for a while. A pause that is too long to be waited for is an
+// error instead, which repeating does not heal.
+func (t *transport) heed(op *operation, cause *fault.Error, retryAfter string) *fault.Error {
+	if fault.KindOf(cause) == fault.RateLimited {
+		t.limits.tooMany()
+	}
+	asked := parseRetryAfter(retryAfter, time.Now())
+	if asked > maxRetryAfter {
+		parts := cause.Unwrap() // its subject is said once
+		return fault.Newf(fault.KindOf(cause), op.subject, "%w, with the wish for no requests within %v: %w", parts[len(parts)-1], asked.Round(time.Second), fault.NotSoon).
+			Because(fault.CauseOf(cause)).Hint("run the same command again then")
+	}
+	t.quiet.extend(asked)
+	return cause
+}
+
 // parseRetryAfter reads seconds or a date; anything else is no advice (N14).
 func parseRetryAfter(s string, now time.Time) time.Duration {
 	if seconds, err := strconv.Atoi(s); err == nil && seconds > 0 && seconds < 1<<30 {
@@ -373,29 +396,17 @@ func parseRetryAfter(s string, now time.Time) time.Duration {
 	return 0
 }
 
-// pauseUntil keeps all requests to the registry back.
-func (t *transport) pauseUntil(at time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if at.After(t.pause) {
-		t.pause = at
-	}
-}
-
 // waitForPause waits as long as the registry asked for, or as the operation
 // rests after a cut body.
 func (t *transport) waitForPause(ctx context.Context, op *operation) error {
-	t.mu.Lock()
-	pause := time.Until(t.pause)
-	t.mu.Unlock()
 	op.mu.Lock()
-	pause = max(pause, op.wait)
+	rest := op.wait
 	op.wait = 0
 	op.mu.Unlock()
-	if pause <= 0 {
-		return nil
+	if err := t.quiet.wait(ctx, t.opts.Log, t.self.host); err != nil || rest <= 0 {
+		return err
 	}
-	return sleep(ctx, pause)
+	return sleep(ctx, rest)
 }
 
 // checkRedirect lets reads go to another host, without credentials, but never
@@ -508,7 +519,8 @@ func (t *transport) trackSession(op *operation, req *http.Request, resp *http.Re
 	}
 	op.mu.Lock()
 	defer op.mu.Unlock()
-	op.session, op.requests = session, 0 // each chunk accepted is a step ahead
+	op.session = session
+	op.requests = 0 // each chunk accepted is a step ahead
 	return nil
 }
 
@@ -587,11 +599,11 @@ const closeTimeout = 10 * time.Second
 
 // sendToken does one request to a token server: no redirect is followed, the
 // answer is short.
-func (t *transport) sendToken(op *operation, req *http.Request) (status int, body []byte, err error) {
+func (t *transport) sendToken(op *operation, req *http.Request) (resp *http.Response, body []byte, err error) {
 	req.Header.Set("User-Agent", t.opts.UserAgent)
-	resp, err := t.send(op, req)
+	resp, err = t.send(op, req)
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(resp.Body, errorLimit+1))
@@ -599,7 +611,7 @@ func (t *transport) sendToken(op *operation, req *http.Request) (status int, bod
 		err = protocol(op.subject, "the token server's answer is larger than %d bytes", errorLimit)
 	}
 	if err != nil {
-		return 0, nil, fmt.Errorf("token server %s: %w", req.URL.Host, err)
+		return nil, nil, fmt.Errorf("token server %s: %w", req.URL.Host, err)
 	}
-	return resp.StatusCode, body, nil
+	return resp, body, nil
 }

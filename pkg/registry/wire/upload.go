@@ -51,7 +51,7 @@ func (c *Client) PutBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 	pauses := &operation{retries: c.opts.Retries, backoff: c.opts.Backoff}
 	for {
 		err := c.putBlob(ctx, repo, desc, body)
-		if !temporary(fault.KindOf(err)) || ctx.Err() != nil {
+		if !temporary(fault.KindOf(err)) || errors.Is(err, fault.NotSoon) || ctx.Err() != nil {
 			return err
 		}
 		pause, ok := pauses.nextPause()
@@ -94,6 +94,17 @@ func (h *host) putWhole(ctx context.Context, op *operation, desc oci.Descriptor,
 		return err
 	}
 	return h.commit(ctx, op, desc, src)
+}
+
+// openedAt is the address of the open upload.
+func (op *operation) openedAt() (*url.URL, error) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.session == nil {
+		return nil, protocol(op.subject, "the registry accepts the start of an upload, without an address for it").
+			Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)
+	}
+	return op.session, nil
 }
 
 // tooLarge reports whether the last refusal was for the size of the body, which

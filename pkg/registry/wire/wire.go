@@ -108,10 +108,13 @@ type host struct {
 	bodies    bodies
 }
 
-// New returns a Client. It fails with fault.Usage when docker's configuration or
-// the roots cannot be read.
+// New returns a Client. It fails with fault.Usage when docker's configuration, the
+// roots or the environment's proxies cannot be read.
 func New(opts Options) (*Client, error) {
 	c := &Client{opts: opts.withDefaults(), hosts: map[string]*host{}, docker: map[string]config.Host{}}
+	if err := checkProxies(); err != nil {
+		return nil, err
+	}
 	roots, err := rootsWith(opts.Roots)
 	if err != nil {
 		return nil, fault.New(fault.Usage, "certificate authorities", err)
@@ -133,9 +136,16 @@ func New(opts Options) (*Client, error) {
 	c.base.MaxIdleConns = 4 * c.base.MaxIdleConnsPerHost
 	// A small answer comes in one read, a large one past the buffer.
 	c.base.ReadBufferSize, c.base.WriteBufferSize = bufferSize, bufferSize
+	c.base.DialContext = steady(c.base.DialContext, c.opts.IdleTimeout)
+	c.base.MaxResponseHeaderBytes = headerLimit
+	c.base.OnProxyConnectResponse = proxyAnswer
 	c.base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, InsecureSkipVerify: c.opts.SkipTLSVerify}
 	return c, nil
 }
+
+// headerLimit is how much an answer's header may have (N9): signed addresses are
+// long, but not that long.
+const headerLimit = 256 << 10
 
 // bufferSize is that of a connection, for each direction.
 const bufferSize = 64 << 10
@@ -158,7 +168,7 @@ func (c *Client) host(name string) *host {
 	auth := newAuthorizer(self, c.credential(conf.Name, name), c.opts.TokenServers)
 	limits := newLimits(c.opts.Concurrency)
 	t := &transport{opts: c.opts, base: c.base, self: self, auth: auth, limits: limits}
-	auth.send = t.sendToken
+	auth.via = t
 	client := &http.Client{Transport: t}
 	h := &host{transport: t, client: client, limits: limits}
 	c.hosts[name] = h
