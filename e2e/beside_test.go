@@ -63,6 +63,7 @@ func TestTwoAtOnce(t *testing.T) {
 			args := tc.args(alone)
 			run(t, tc.stdin, args[0], args[1:]...)
 			want := sumsBelow(t, alone)
+			met := 0
 			for i := range tc.times {
 				dir := memoryDir(t)
 				var both sync.WaitGroup
@@ -80,6 +81,9 @@ func TestTwoAtOnce(t *testing.T) {
 					})
 				}
 				both.Wait()
+				if strings.Contains(ended[0].stderr+ended[1].stderr, "another run") {
+					met++
+				}
 				codes := []int{ended[0].code, ended[1].code}
 				slices.Sort(codes)
 				refused := codes[1] == tc.second && strings.Contains(ended[0].stderr+ended[1].stderr, "another run")
@@ -93,6 +97,10 @@ func TestTwoAtOnce(t *testing.T) {
 					t.Fatalf("run %d: what two runs leave (-one +two):\n%s", i, diff)
 				}
 			}
+			if met == 0 {
+				t.Error("no run met the other: nothing is shown")
+			}
+			t.Logf("%d of %d met", met, tc.times)
 			t.Attr("cases", strconv.Itoa(tc.times))
 		})
 	}

@@ -3,16 +3,18 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"ferry/e2e/edition"
 	"ferry/e2e/measure"
@@ -26,7 +28,7 @@ type sandbox struct{ root, victim, work string }
 
 func newSandbox(t *testing.T) sandbox {
 	t.Helper()
-	root := t.TempDir()
+	root := memoryDir(t)
 	s := sandbox{root, filepath.Join(root, "victim"), filepath.Join(root, "a", "b", "work")}
 	if err := os.MkdirAll(s.work, 0o755); err != nil {
 		t.Fatal(err)
@@ -294,36 +296,59 @@ func TestHostileArchives(t *testing.T) {
 			if r := try(t, "", "ferry-push", disk, target.Host+"/mirror", "--insecure"); r.code != 65 || len(target.Writes()) > 0 {
 				t.Errorf("push: exit status %d, writes %v", r.code, target.Writes())
 			}
-			if diff := cmp.Diff(before, s.outside(t)); diff != "" {
+			if diff := gocmp.Diff(before, s.outside(t)); diff != "" {
 				t.Errorf("outside of the work (-before +after):\n%s", diff)
 			}
 		})
 	}
 }
 
-// stringFields are the fields of a document that hold text, by the names that lead
-// there, each with a setter for its first place.
-func stringFields(value any, path string, fields map[string]func(string)) {
-	note := func(name string, set func(string)) {
-		if fields[name] == nil {
-			fields[name] = set
+// textField is what a field says at one place, and how it is made to say something
+// else.
+type textField struct {
+	text string
+	set  func(string)
+}
+
+// textFields are the fields of a document that hold text, by the names that lead
+// there. Of a field's places that one is taken whose text the fewest other fields
+// have: what refers to it can then be changed with it, and nothing else.
+func textFields(value any) map[string]textField {
+	places := map[string][]textField{}
+	collectFields(value, "", places)
+	usedBy := map[string]map[string]bool{} // names of fields, by text
+	for name, list := range places {
+		for _, place := range list {
+			if usedBy[place.text] == nil {
+				usedBy[place.text] = map[string]bool{}
+			}
+			usedBy[place.text][name] = true
 		}
+	}
+	fields := map[string]textField{}
+	for name, list := range places {
+		fields[name] = slices.MinFunc(list, func(a, b textField) int {
+			return cmp.Or(cmp.Compare(len(usedBy[a.text]), len(usedBy[b.text])), cmp.Compare(a.text, b.text))
+		})
+	}
+	return fields
+}
+
+func collectFields(value any, path string, places map[string][]textField) {
+	note := func(name string, inner any, set func(string)) {
+		if text, isText := inner.(string); isText {
+			places[name] = append(places[name], textField{text, set})
+		}
+		collectFields(inner, name, places)
 	}
 	switch v := value.(type) {
 	case map[string]any:
 		for key, inner := range v {
-			name := path + "." + key
-			if _, isText := inner.(string); isText {
-				note(name, func(text string) { v[key] = text })
-			}
-			stringFields(inner, name, fields)
+			note(path+"."+key, inner, func(text string) { v[key] = text })
 		}
 	case []any:
 		for i, inner := range v {
-			if _, isText := inner.(string); isText {
-				note(path+"[]", func(text string) { v[i] = text })
-			}
-			stringFields(inner, path+"[]", fields)
+			note(path+"[]", inner, func(text string) { v[i] = text })
 		}
 	}
 }
@@ -377,40 +402,55 @@ func TestHostileDocuments(t *testing.T) {
 		}},
 	} {
 		t.Run(reader.name, func(t *testing.T) {
-			names := map[string]func(string){}
-			stringFields(parsed(t, reader.document), "", names)
-			t.Attr("figure:hostile-inputs", fmt.Sprint(len(names)))
+			names := textFields(parsed(t, reader.document))
+			t.Attr("figure:hostile-inputs", fmt.Sprint(2*len(names)))
 			refused := 0
 			for _, field := range slices.Sorted(maps.Keys(names)) {
-				t.Run(field, func(t *testing.T) {
-					value := parsed(t, reader.document)
-					fields := map[string]func(string){}
-					stringFields(value, "", fields)
-					fields[field]("../../victim")
-					text, err := json.Marshal(value)
-					if err != nil {
-						t.Fatal(err)
-					}
-					s := newSandbox(t)
-					before := s.outside(t)
-					r := reader.run(t, s, string(text))
-					switch {
-					case r.code == 65:
-						refused++
-					case r.code == 0 && harmless(field):
-					default:
-						t.Errorf("exit status %d, want 65\n%.1000s", r.code, r.stderr)
-					}
-					if diff := cmp.Diff(before, s.outside(t)); diff != "" {
-						t.Errorf("outside of the work (-before +after):\n%s", diff)
-					}
-				})
+				for _, everywhere := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s/everywhere=%v", field, everywhere), func(t *testing.T) {
+						s := newSandbox(t)
+						before := s.outside(t)
+						r := reader.run(t, s, climbing(t, reader.document, field, everywhere))
+						switch {
+						case r.code == 65:
+							refused++
+						case r.code == 0 && harmless(field):
+						default:
+							t.Errorf("exit status %d, want 65\n%.1000s", r.code, r.stderr)
+						}
+						if diff := gocmp.Diff(before, s.outside(t)); diff != "" {
+							t.Errorf("outside of the work (-before +after):\n%s", diff)
+						}
+					})
+				}
 			}
 			if refused < 5 {
 				t.Errorf("only %d fields were refused", refused)
 			}
 		})
 	}
+}
+
+// climbing is a document whose field climbs, in its first place or wherever the
+// document has the same text: else it would be refused for not fitting the rest.
+func climbing(t *testing.T, document, field string, everywhere bool) string {
+	t.Helper()
+	const path = "../../victim"
+	value := parsed(t, document)
+	place := textFields(value)[field]
+	place.set(path)
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if everywhere {
+		quoted, err := json.Marshal(place.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = regexp.MustCompile(`([:,\[])`+regexp.QuoteMeta(string(quoted))+`([,\]}])`).ReplaceAll(text, []byte(`${1}"`+path+`"${2}`))
+	}
+	return string(text)
 }
 
 func parsed(t *testing.T, text string) any {
