@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -178,40 +177,6 @@ func assertBlobs(t *testing.T, dir string) {
 	}
 }
 
-// assertTagsComplete checks that below every tag of a registry everything is
-// there (rule 6, N24).
-func assertTagsComplete(t *testing.T, reg *registrytest.Server) {
-	t.Helper()
-	for name, digest := range reg.Tags() {
-		path, _, _ := strings.Cut(name, ":")
-		assertThere(t, reg, path, digest, name)
-	}
-}
-
-func assertThere(t *testing.T, reg *registrytest.Server, path string, digest oci.Digest, tag string) {
-	t.Helper()
-	if !reg.Has(path, digest) {
-		t.Errorf("the tag %s stands, but %s below it does not", tag, digest)
-		return
-	}
-	var manifest struct {
-		Config            struct{ Digest oci.Digest }
-		Layers, Manifests []struct{ Digest oci.Digest }
-	}
-	if !slices.Contains(reg.Manifests(path), digest) {
-		return
-	}
-	if err := json.Unmarshal(reg.Content(digest), &manifest); err != nil {
-		t.Fatal(err)
-	}
-	if manifest.Config.Digest != "" {
-		assertThere(t, reg, path, manifest.Config.Digest, tag)
-	}
-	for _, d := range slices.Concat(manifest.Layers, manifest.Manifests) {
-		assertThere(t, reg, path, d.Digest, tag)
-	}
-}
-
 // stageJobs are all stages over one small edition, in all the shapes in which they
 // write.
 func stageJobs(t *testing.T) []stageJob {
@@ -269,18 +234,6 @@ func stageJobs(t *testing.T) []stageJob {
 			a.program = []string{"ferry-publish", a.target.Host + "/mirror", "--insecure"}
 		}),
 	}
-}
-
-// memoryDir is a temporary directory in memory where there is one: what is killed
-// hundreds of times need not wait for a disk each time.
-func memoryDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "ferry-e2e-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 // sample gives the numbers 1 to n, ever fewer of the larger ones.

@@ -3,6 +3,8 @@ package contract
 import (
 	"cmp"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 
 	"ferry/pkg/oci"
@@ -290,6 +292,9 @@ func (l Link) validate() error {
 	default:
 		return fmt.Errorf("unknown link kind %q", l.Kind)
 	}
+	if err := l.validNames(); err != nil {
+		return err
+	}
 	if l.Kind.attaches() && l.Repository == "" && l.Path == "" {
 		return nil
 	}
@@ -297,6 +302,22 @@ func (l Link) validate() error {
 		return err
 	}
 	return validPath(l.Path)
+}
+
+// validNames checks what becomes a path inside an image, or a tag (B5).
+func (l Link) validNames() error {
+	for _, file := range []string{l.File, l.Unless} {
+		if file != "" && (path.Clean("/"+file) == "/" || slices.Contains(strings.Split(file, "/"), "..")) {
+			return fmt.Errorf("%q is not a path of a file inside an image", file)
+		}
+	}
+	filled := strings.NewReplacer("{tag}", "v1", "{digest}", "sha256-"+strings.Repeat("0", 64))
+	for _, template := range l.Templates {
+		if !oci.ValidTag(filled.Replace(template)) {
+			return fmt.Errorf("%q does not make a tag", template)
+		}
+	}
+	return nil
 }
 
 func sortedArchives(list []Archive) []Archive {

@@ -20,6 +20,8 @@ func TestAttachedLinks(t *testing.T) {
 		{"a file", []Link{{Kind: LinkDigests, File: "f", Repository: "h/a"}}, "does not lead to what is attached"},
 		{"a file below", []Link{{Kind: LinkReferrers, Links: []Link{{Kind: LinkTags, File: "f", Repository: "h/a"}}}}, "spec.attached[0].links[0]"},
 		{"no templates", []Link{{Kind: LinkAttached}}, "has templates"},
+		{"a template that climbs (B5)", Attachments(1, "../{digest}"), "does not make a tag"},
+		{"a template with its own letters", Attachments(1, "{tag}.att", "{digest}.sig", "x_{tag}-1"), ""},
 		{"referrers by a file", []Link{{Kind: LinkReferrers, File: "f"}}, "neither templates nor file"},
 		{"referrers that may be missing", []Link{{Kind: LinkReferrers, Optional: true}}, "is not optional"},
 	} {
@@ -39,5 +41,22 @@ func TestAttachedLinks(t *testing.T) {
 	}}
 	if err := spec.Validate(); err == nil {
 		t.Error("digests of no repository are accepted")
+	}
+}
+
+// B5: what is looked for inside an image is a path of a file there.
+func TestLinkFiles(t *testing.T) {
+	for file, ok := range map[string]bool{
+		"images.json": true, "/a/b.json": true, "./a//b": true, "a/..b": true,
+		"../images.json": false, "a/../../b": false, "/": false, ".": false,
+	} {
+		for name, link := range map[string]Link{
+			"file":   {Kind: LinkDigests, File: file, Repository: "h/a"},
+			"unless": {Kind: LinkDigests, File: "f", Unless: file, Repository: "h/a"},
+		} {
+			if err := link.validate(); (err == nil) != ok {
+				t.Errorf("%s %q: %v", name, file, err)
+			}
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -916,5 +917,89 @@ func TestDownloadsInParallel(t *testing.T) {
 	b.src.Release()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// B9: a blob whose first try failed, at whatever step, counts as received only when
+// it is. The store then has what an undisturbed run brings, and nothing else; a
+// failure that ends the run leaves a store that says so.
+func TestFetchHealsAtEveryStep(t *testing.T) {
+	b := newBench(t)
+	sel := b.product()
+	fetch := func(dir string) (contract.Contents, error) {
+		b.dir = dir
+		st := b.open()
+		defer st.Close()
+		c, err := b.close(st, sel)
+		if err != nil {
+			return c, err
+		}
+		_, err = b.download(st, &c, progress.None())
+		return c, err
+	}
+	holds := func(dir string, c contract.Contents) map[oci.Digest]bool {
+		t.Helper()
+		b.dir = dir
+		st := b.open()
+		defer st.Close()
+		if damaged, err := st.Verify(t.Context(), nil); err != nil || len(damaged) > 0 {
+			t.Errorf("damaged %v, %v", damaged, err)
+		}
+		have := map[oci.Digest]bool{}
+		for _, p := range c.Parts() {
+			size, err := st.Stat(p.Digest)
+			have[p.Digest] = err == nil && size == p.Size
+		}
+		return have
+	}
+	b.src.Reset()
+	reference := t.TempDir()
+	whole, err := fetch(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := holds(reference, whole)
+	gets := 0
+	for _, r := range b.src.Requests() {
+		if r.Method == "GET" {
+			gets++
+		}
+	}
+	for name, broken := range map[string]registrytest.Fault{
+		"dropped":        {Drop: true},
+		"cut at once":    {CutAfter: 1},
+		"cut later":      {CutAfter: 300},
+		"wrong bytes":    {WrongBody: true},
+		"error":          {Status: 500},
+		"another page":   {Body: "<html>", ContentType: "text/html"},
+		"not authorized": {Status: 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			healed, ended := 0, 0
+			for n := range gets {
+				dir := t.TempDir()
+				fault := broken
+				fault.Method, fault.Skip = "GET", n
+				b.src.Inject(fault)
+				c, err := fetch(dir)
+				b.src.Heal()
+				if err != nil {
+					ended++
+					if c, err = fetch(dir); err != nil {
+						t.Fatalf("GET %d: the second run fails too: %v", n, err)
+					}
+				} else {
+					healed++
+				}
+				if diff := cmp.Diff(whole, c); diff != "" {
+					t.Fatalf("GET %d: the contents differ (-undisturbed +healed):\n%s", n, diff)
+				}
+				if diff := cmp.Diff(want, holds(dir, c)); diff != "" {
+					t.Fatalf("GET %d: the store differs (-undisturbed +healed):\n%s", n, diff)
+				}
+			}
+			t.Attr("cases", strconv.Itoa(gets))
+			t.Logf("%d runs healed by themselves, %d with a second one", healed, ended)
+		})
 	}
 }
