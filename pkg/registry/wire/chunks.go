@@ -89,7 +89,7 @@ func (c *chunks) resume(ctx context.Context, n int64, cause error) error {
 	if ctx.Err() != nil {
 		return cause
 	}
-	if !c.op.outOfOrder() && !temporary(fault.KindOf(cause)) || errors.Is(cause, fault.NotSoon) {
+	if !c.op.outOfOrder() && !temporary(fault.KindOf(cause)) || errors.Is(cause, fault.ErrNotSoon) {
 		return cause
 	}
 	pause, ok := c.op.nextPause()
