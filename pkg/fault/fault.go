@@ -142,16 +142,16 @@ func SubjectOf(err error) string {
 	return ""
 }
 
-// NotSoon marks, as a cause found with errors.Is, a failure that heals by itself,
+// ErrNotSoon marks, as a cause found with errors.Is, a failure that heals by itself,
 // but takes longer than a program waits: whoever is asked wants to be left alone.
 // The same command continues, later.
-var NotSoon = errors.New("it takes longer than ferry waits")
+var ErrNotSoon = errors.New("it takes longer than ferry waits")
 
 // Heals reports whether the same request may succeed soon, without anybody
 // doing anything about it.
 func Heals(err error) bool {
 	kind := KindOf(err)
-	return (kind == Transient || kind == RateLimited) && !errors.Is(err, NotSoon)
+	return (kind == Transient || kind == RateLimited) && !errors.Is(err, ErrNotSoon)
 }
 
 // Part turns the absence of a part of subject, an image that is there, into

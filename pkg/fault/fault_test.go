@@ -86,3 +86,26 @@ func TestCauseOf(t *testing.T) {
 		t.Error("a reader can change what a cause says")
 	}
 }
+
+// What takes longer than a program waits keeps its kind, and so its exit status,
+// but is not repeated.
+func TestHeals(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("cause")
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{New(Transient, "x", cause), true},
+		{New(RateLimited, "x", cause), true},
+		{Newf(RateLimited, "x", "%w: %w", cause, ErrNotSoon), false},
+		{About("y", Newf(Transient, "x", "%w", ErrNotSoon)), false},
+		{New(Denied, "x", cause), false},
+		{cause, false},
+		{nil, false},
+	} {
+		if got := Heals(tt.err); got != tt.want {
+			t.Errorf("%v heals: %t, want %t", tt.err, got, tt.want)
+		}
+	}
+}

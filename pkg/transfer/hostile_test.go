@@ -119,6 +119,28 @@ func TestAbsenceMatrix(t *testing.T) {
 	}
 }
 
+// TestLongPauseEndsARun (N14): one answer that asks for a day of silence is enough.
+func TestLongPauseEndsARun(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	sel := contract.SelectionSpec{Vendor: "test", Archives: []contract.Archive{{Name: "images"}}}
+	for i := range 60 {
+		tag := fmt.Sprint("v", i)
+		sel.Images = append(sel.Images, contract.SelectedImage{Source: b.ref("m", tag), Archive: "images", Path: "m", Tag: tag, Reason: "r"})
+	}
+	b.src.Inject(registrytest.Fault{Kind: registrytest.KindManifest, Status: 429, RetryAfter: "86400", Times: registrytest.Always})
+	st := b.open()
+	defer st.Close()
+	_, err := b.close(st, sel)
+	if fault.KindOf(err) != fault.RateLimited || fault.Heals(err) {
+		t.Errorf("got %v", err)
+	}
+	// What was under way when the first answer came has answers of its own.
+	if n := len(b.src.Requests()); n > 8 {
+		t.Errorf("%d requests were made", n)
+	}
+}
+
 // credulous is a registry that stores any manifest, complete or not, and loses the
 // blob that it is told to.
 type credulous struct {

@@ -215,7 +215,7 @@ func (c *crew) record(item string, err error) {
 		c.transient++
 	}
 	kind := fault.KindOf(err)
-	if kind == fault.Denied || kind == fault.Local || kind == fault.Cancelled || errors.Is(err, fault.NotSoon) ||
+	if kind == fault.Denied || kind == fault.Local || kind == fault.Cancelled || errors.Is(err, fault.ErrNotSoon) ||
 		c.transient >= maxTransient || len(c.failures) >= maxFailures {
 		c.cancel()
 	}

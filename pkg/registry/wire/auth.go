@@ -168,7 +168,7 @@ func (a *authorizer) token(ctx context.Context, op *operation, scopes []string) 
 		}
 		refused := networkFault(op, err)
 		pause, ok := op.nextPause()
-		if !temporary(fault.KindOf(refused)) || errors.Is(refused, fault.NotSoon) || !ok {
+		if !temporary(fault.KindOf(refused)) || errors.Is(refused, fault.ErrNotSoon) || !ok {
 			return "", refused
 		}
 		if err := sleep(ctx, pause); err != nil {

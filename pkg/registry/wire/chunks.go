@@ -161,7 +161,7 @@ func (c *chunked) moved(ctx context.Context) (bool, error) {
 // resume goes on where the registry says that the upload is, after a chunk of n
 // bytes that cause has broken: a bad line costs a chunk, not the blob.
 func (c *chunked) resume(ctx context.Context, n int64, cause error) error {
-	if ctx.Err() != nil || errors.Is(cause, fault.NotSoon) {
+	if ctx.Err() != nil || errors.Is(cause, fault.ErrNotSoon) {
 		return cause
 	}
 	pause, ok := c.op.nextPause()

@@ -340,7 +340,7 @@ func cancels(op *operation, req *http.Request) bool {
 
 // retry waits for the next try of req, or ends the operation.
 func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, retryAfter string) (*http.Response, bool, error) {
-	if cause = t.heed(op, cause, retryAfter); errors.Is(cause, fault.NotSoon) {
+	if cause = t.heed(op, cause, retryAfter); errors.Is(cause, fault.ErrNotSoon) {
 		return nil, false, op.fail(cause)
 	}
 	if op.verb == verbPutBlob && (req.Method == http.MethodPatch || req.Method == http.MethodGet) {
@@ -378,7 +378,7 @@ func (t *transport) heed(op *operation, cause *fault.Error, retryAfter string) *
 	asked := parseRetryAfter(retryAfter, time.Now())
 	if asked > maxRetryAfter {
 		parts := cause.Unwrap() // its subject is said once
-		return fault.Newf(fault.KindOf(cause), op.subject, "%w, with the wish for no requests within %v: %w", parts[len(parts)-1], asked.Round(time.Second), fault.NotSoon).
+		return fault.Newf(fault.KindOf(cause), op.subject, "%w, with the wish for no requests within %v: %w", parts[len(parts)-1], asked.Round(time.Second), fault.ErrNotSoon).
 			Because(fault.CauseOf(cause)).Hint("run the same command again then")
 	}
 	t.quiet.extend(asked)

@@ -51,7 +51,7 @@ func (c *Client) PutBlob(ctx context.Context, repo oci.Repository, desc oci.Desc
 	pauses := &operation{retries: c.opts.Retries, backoff: c.opts.Backoff}
 	for {
 		err := c.putBlob(ctx, repo, desc, body)
-		if !temporary(fault.KindOf(err)) || errors.Is(err, fault.NotSoon) || ctx.Err() != nil {
+		if !temporary(fault.KindOf(err)) || errors.Is(err, fault.ErrNotSoon) || ctx.Err() != nil {
 			return err
 		}
 		pause, ok := pauses.nextPause()
