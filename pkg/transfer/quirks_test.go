@@ -483,7 +483,7 @@ func TestQ10Ranges(t *testing.T) {
 	j := newJob(t, (*bench).fill)
 	for _, text := range []string{"0-0", "0-99999999", "", "junk"} {
 		for _, status := range []int{413, 416} {
-			tr := with(registrytest.Q8Limit(status, 1<<20), registrytest.Q10Range(text))
+			tr := with(registrytest.Q8Limit(status, 100<<10), registrytest.Q10Range(text))
 			j.published(tr)
 			t.Run(fmt.Sprintf("questions with %q and %d", text, status), func(t *testing.T) {
 				target, c := tr.serve(t)
