@@ -66,7 +66,7 @@ const maxRequests = 40
 
 // staleConnections is how many connections that had been closed meanwhile a request
 // may meet, each time to be sent again at once.
-const staleConnections = 2
+const staleConnections = 8
 
 // RoundTrip implements http.RoundTripper for the requests of operations.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {

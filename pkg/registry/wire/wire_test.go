@@ -719,6 +719,31 @@ func TestMountRefused(t *testing.T) {
 	registrytest.WantKind(t, err, fault.Transient)
 }
 
+// TestClosedConnections (Q43): a connection that was closed while nobody used it is
+// no failure of what comes next, also where nothing is repeated.
+func TestClosedConnections(t *testing.T) {
+	t.Parallel()
+	srv := start(t, registrytest.Q43ClosesIdle())
+	c := newClient(t, func(o *wire.Options) { o.Retries, o.Concurrency = -1, 8 })
+	var group errgroup.Group
+	for range 8 {
+		group.Go(func() error {
+			for range 40 {
+				if err := c.CheckWrite(t.Context(), srv.Repository("a")); err != nil && strings.Contains(err.Error(), "server closed idle connection") {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := len(srv.Writes()); n < 320 {
+		t.Errorf("only %d requests came", n)
+	}
+}
+
 func TestPutBlobFailures(t *testing.T) {
 	t.Parallel()
 	blob := randomBytes(3 << 20)
