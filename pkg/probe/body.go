@@ -92,7 +92,7 @@ func tooLarge(a registry.Answer) bool {
 
 // chunkMinimum is what the start of an upload says of the size of chunks.
 func chunkMinimum(a registry.Answer) int64 {
-	minimum, err := strconv.ParseInt(a.Header.Get("OCI-Chunk-Min-Length"), 10, 64)
+	minimum, err := strconv.ParseInt(http.Header(a.Header).Get("OCI-Chunk-Min-Length"), 10, 64)
 	if err != nil || minimum < 0 {
 		return 0
 	}

@@ -92,7 +92,7 @@ func (r *run) types(ctx context.Context, w *written) error {
 			w.manifests = append(w.manifests, place{r.home, m.descriptor().Digest})
 		}
 		said := evidence(a)
-		if m.feature == contract.FeatureSubject && a.Success() && a.Header.Get("OCI-Subject") == "" {
+		if m.feature == contract.FeatureSubject && a.Success() && http.Header(a.Header).Get("OCI-Subject") == "" {
 			said.Text = "the answer does not say what it is attached to (OCI-Subject)"
 		}
 		r.note(m.feature, judge(a), said)
@@ -142,7 +142,7 @@ func (r *run) head(ctx context.Context, m manifest) error {
 		return err
 	}
 	has, said := judge(a), evidence(a)
-	if digest := a.Header.Get("Docker-Content-Digest"); a.Success() && digest != string(m.descriptor().Digest) {
+	if digest := http.Header(a.Header).Get("Docker-Content-Digest"); a.Success() && digest != string(m.descriptor().Digest) {
 		has, said.Text = contract.VerdictNo, fmt.Sprintf("the answer names the digest %.80q", digest)
 	}
 	r.note(contract.FeatureHead, has, said)
@@ -187,7 +187,7 @@ func (r *run) tagParameter(ctx context.Context, w *written, m manifest) error {
 		return err
 	}
 	has, said := judge(a), evidence(a)
-	if a.Success() && a.Header.Get("OCI-Tag") == "" {
+	if a.Success() && http.Header(a.Header).Get("OCI-Tag") == "" {
 		has, said.Text = contract.VerdictNo, "the answer has no OCI-Tag"
 	}
 	r.note(contract.FeatureTagParameter, has, said)

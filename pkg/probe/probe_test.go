@@ -462,3 +462,24 @@ func TestInterrupt(t *testing.T) {
 		})
 	}
 }
+
+// Small requests: what a probe costs a registry that takes all is bounded, and but
+// for the one large body, which is cancelled, it is some kilobytes.
+func TestCost(t *testing.T) {
+	t.Parallel()
+	srv := registrytest.Start(t, registrytest.New(registrytest.WithDelete()))
+	p := prober(t, srv)
+	run(t, p)
+	var bytes, zeros int64
+	for _, r := range srv.Requests() {
+		if r.Method == "PATCH" {
+			zeros += r.BytesIn
+		} else {
+			bytes += r.BytesIn
+		}
+	}
+	t.Logf("%d requests, %d bytes, and %d zeros", len(srv.Requests()), bytes, zeros)
+	if n := len(srv.Requests()); n > 100 || bytes > 8<<10 || zeros > 64<<10+p.Body {
+		t.Errorf("%d requests, %d bytes, and %d zeros in uploads that are cancelled", n, bytes, zeros)
+	}
+}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 
 	"ferry/pkg/fault"
@@ -46,8 +45,10 @@ type Answer struct {
 	// Code and Text are of its error document: "NAME_INVALID". Text is safe to
 	// print.
 	Code, Text string
-	Header     http.Header // of a success
-	Body       []byte      // of a success, at most oci.ManifestLimit
+	// Header is that of a success, by canonical names. It is no http.Header, which
+	// would link a network into stages that have none.
+	Header map[string][]string
+	Body   []byte // of a success, at most oci.ManifestLimit
 }
 
 // Success reports whether the registry did what it was asked.
