@@ -521,8 +521,8 @@ func TestSigningKilled(t *testing.T) {
 			for _, call := range []string{"fsync", "renameat", "unlinkat"} {
 				for n := 1; ; n += s.stride {
 					dir := copyDir(t, before)
-					name, args := s.args(dir)
-					cmd := program(t, name, args...)
+					stage, args := s.args(dir)
+					cmd := program(t, stage, args...)
 					cmd.Path, cmd.Args = straced(t, cmd, call, n)
 					cmd.Stdin = strings.NewReader(now)
 					killed := finish(t, cmd).code != 0
@@ -548,7 +548,9 @@ func TestSigningKilled(t *testing.T) {
 					}
 				}
 			}
-			if kills < 3 || bare == 0 {
+			// strace counts by thread, so only what is a run's one call is always met:
+			// publish removes the old signature and nothing else.
+			if kills < 3 || bare == 0 && name == "publish" {
 				t.Errorf("killed %d times, %d of them between document and signature: nothing is shown", kills, bare)
 			}
 			t.Attr("cases", strconv.Itoa(kills))
