@@ -200,6 +200,9 @@ func TestDiskFailsMidway(t *testing.T) {
 // before the work, and with them the work is done.
 func TestFilesMayNotBeLarge(t *testing.T) {
 	t.Parallel()
+	if _, err := exec.LookPath("prlimit"); err != nil {
+		unavailable(t, "there is no prlimit: %v", err)
+	}
 	const most = "100000" // bytes
 	for _, job := range jobsNamed(t, "fetch into archives", "pack", "pack chunks") {
 		t.Run(job.name, func(t *testing.T) {
