@@ -467,7 +467,7 @@ func TestInterrupt(t *testing.T) {
 // for the one large body, which is cancelled, it is some kilobytes.
 func TestCost(t *testing.T) {
 	t.Parallel()
-	srv := registrytest.Start(t, registrytest.New(registrytest.WithDelete()))
+	srv := registrytest.Start(t, registrytest.New())
 	p := prober(t, srv)
 	run(t, p)
 	var bytes, zeros int64

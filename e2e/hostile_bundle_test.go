@@ -238,9 +238,9 @@ func hostileTars(t *testing.T, s sandbox, twin string) map[string][]byte {
 	}
 }
 
-// memoryCap is more than any small bundle needs, and less than what a hostile size
+// bundleMemoryCap is more than any small bundle needs, and less than what a hostile size
 // asks for.
-const memoryCap = 192 << 20 // bytes
+const bundleMemoryCap = 192 << 20 // bytes
 
 // Archives that were made to harm are refused with 65 by everything that reads
 // archives; nothing is written but below the places that were named, and the
@@ -285,7 +285,7 @@ func TestHostileArchives(t *testing.T) {
 				if code := cmd.ProcessState.ExitCode(); code != 65 || stdout.Len() > 0 {
 					t.Errorf("unpack %q: exit status %d, want 65 and no document\n%.500s", args, code, stderr.String())
 				}
-				if used.Peak > memoryCap {
+				if used.Peak > bundleMemoryCap {
 					t.Errorf("unpack %q: %d bytes of memory", args, used.Peak)
 				}
 			}
