@@ -26,7 +26,7 @@ demo: build
 
 # Everything that proves ferry right, the real binaries included.
 test: build
-	go test ./... ./e2e/...
+	go test -timeout 14m ./... ./e2e/...
 
 # What CI asks of every commit besides the tests.
 check:
@@ -39,7 +39,7 @@ generate:
 # Which failures were tried, and how that ended: docs/reliability.md, from a run of all tests.
 reliability: build
 	@mkdir -p bin
-	go test -json ./... ./e2e/... > bin/tests.json; status=$$?; \
+	go test -timeout 20m -json ./... ./e2e/... > bin/tests.json; status=$$?; \
 	go run ./e2e/cmd/reliability < bin/tests.json && exit $$status
 
 # Pulls and pushes through faults and kills for SECONDS (600), and compares what they end with. A loss names its seed:

@@ -34,14 +34,7 @@ func (h *host) openSession(ctx context.Context, op *operation) (*url.URL, error)
 		return nil, err
 	}
 	h.bodies.heed(header)
-	op.mu.Lock()
-	session := op.session
-	op.mu.Unlock()
-	if session == nil {
-		return nil, protocol(op.subject, "the registry accepts the start of an upload, without an address for it").
-			Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)
-	}
-	return session, nil
+	return op.openedAt()
 }
 
 // PutBlob implements registry.Target. Every try is a new upload session.
