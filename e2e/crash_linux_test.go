@@ -258,15 +258,7 @@ func TestStagesKilledAtEveryStep(t *testing.T) {
 	needStrace(t)
 	for _, job := range stageJobs(t) {
 		t.Run(job.name, func(t *testing.T) {
-			reference := job.begin(t)
-			if r := finish(t, reference.cmd(t)); r.code != 0 {
-				t.Fatal(r.stderr)
-			}
-			want := reference.state(t)
-			requests := 0
-			if reference.asks != nil {
-				requests = countRequests(t, job)
-			}
+			want, requests := job.undisturbed(t)
 			injected := 0
 			check := func(t *testing.T, a *attempt, what string) {
 				injected++
@@ -303,14 +295,21 @@ func TestStagesKilledAtEveryStep(t *testing.T) {
 	}
 }
 
-func countRequests(t *testing.T, job stageJob) int {
+// undisturbed is what a run that nobody disturbs leaves, and how many requests it
+// makes.
+func (j stageJob) undisturbed(t *testing.T) (state map[string]string, requests int) {
 	t.Helper()
-	a := job.begin(t)
-	a.asks.Reset()
+	a := j.begin(t)
+	if a.asks != nil {
+		a.asks.Reset()
+	}
 	if r := finish(t, a.cmd(t)); r.code != 0 {
 		t.Fatal(r.stderr)
 	}
-	return len(a.asks.Requests())
+	if a.asks != nil {
+		requests = len(a.asks.Requests())
+	}
+	return a.state(t), requests
 }
 
 // killedInCall runs the stage, which gets a signal at its n-th call of one kind,

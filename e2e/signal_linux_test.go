@@ -43,15 +43,7 @@ func TestStagesInterrupted(t *testing.T) {
 	needStrace(t)
 	for _, job := range stageJobs(t) {
 		t.Run(job.name, func(t *testing.T) {
-			reference := job.begin(t)
-			if r := finish(t, reference.cmd(t)); r.code != 0 {
-				t.Fatal(r.stderr)
-			}
-			want := reference.state(t)
-			requests := 0
-			if reference.asks != nil {
-				requests = countRequests(t, job)
-			}
+			want, requests := job.undisturbed(t)
 			stopped := 0
 			for i, at := range moments(requests, "write", "fsync") {
 				signal := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[i%2]

@@ -91,7 +91,7 @@ func figures(rows []Row, results *Results, fuzzed []Fuzzed) string {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		fmt.Fprintf(&out, "- %s: %d\n", name, results.Figures[name])
+		fmt.Fprintf(&out, "- %s: %d\n", strings.ReplaceAll(name, "-", " "), results.Figures[name]) // attributes have no spaces
 	}
 	executions, crashers := int64(0), 0
 	for _, f := range fuzzed {

@@ -16,7 +16,7 @@ import (
 const CasesAttr = "cases"
 
 // FigurePrefix begins the name of an attribute with a number that is summed up
-// over all tests: t.Attr("figure:crashes injected", "37").
+// over all tests: t.Attr("figure:crashes-injected", "37").
 const FigurePrefix = "figure:"
 
 // Result is what became of a test.

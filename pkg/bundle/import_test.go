@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -279,6 +280,7 @@ func TestImportFindsEveryCut(t *testing.T) {
 		_, err := importTars(t, map[string][]byte{"x.tar.0000.chunk": text[:cut]})
 		wantDamaged(t, err, "x.tar.0000.chunk")
 	}
+	t.Attr("cases", strconv.Itoa(len(text)/blockSize))
 	_, err := importTars(t, map[string][]byte{"x.tar.0000.chunk": text[:1000], "x.tar.0001.chunk": text[1000:]})
 	if err != nil {
 		t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -25,6 +26,7 @@ func TestVerify(t *testing.T) {
 
 // Every cut is damage, and the file that was cut is named (B1, B2).
 func TestVerifyFindsEveryCut(t *testing.T) {
+	cases := 0
 	for _, chunkSize := range []int64{0, 3000} {
 		dir, doc := written(t, chunkSize)
 		for _, a := range doc.Archives {
@@ -34,22 +36,26 @@ func TestVerifyFindsEveryCut(t *testing.T) {
 				for cut := range (f.Size + blockSize - 1) / blockSize {
 					writeFile(t, path, data[:cut*blockSize])
 					wantDamaged(t, Verify(t.Context(), dir, doc, nil), f.Name)
+					cases++
 				}
 				writeFile(t, path, data)
 			}
 		}
 	}
+	t.Attr("cases", strconv.Itoa(cases))
 }
 
 // Every flipped bit is damage, and the chunk that holds it is named (B3), even
 // where it makes the tar go astray in a later chunk.
 func TestVerifyFindsEveryFlip(t *testing.T) {
 	dir, doc := written(t, 3000)
+	cases := 0
 	for _, a := range doc.Archives {
 		for _, f := range a.Files {
 			path := filepath.Join(dir, f.Name)
 			data := readFile(t, path)
 			for at := 0; at < len(data); at += 37 {
+				cases++
 				data[at] ^= 1 << (at % 8)
 				writeFile(t, path, data)
 				err := Verify(t.Context(), dir, doc, nil)
@@ -62,6 +68,7 @@ func TestVerifyFindsEveryFlip(t *testing.T) {
 			writeFile(t, path, data)
 		}
 	}
+	t.Attr("cases", strconv.Itoa(cases))
 }
 
 // S7.1.1, S7.4.6, S9 rows 82 and 83.

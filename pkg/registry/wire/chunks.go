@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -119,9 +118,9 @@ func (h *host) putChunks(ctx context.Context, op *operation, desc oci.Descriptor
 // unheeded: some registries always say the same (Q10), and the digest tells in the
 // end.
 func (c *chunked) send(ctx context.Context, n int64) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, c.op.sessionAddress(), nil)
+	req, err := c.op.uploadRequest(ctx, http.MethodPatch)
 	if err != nil {
-		return protocol(c.op.subject, "the address of an upload: %w", withoutURL(err))
+		return err
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
 	req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", c.at, c.at+n-1))
@@ -193,9 +192,9 @@ func (c *chunked) broken(format string, args ...any) error {
 
 // where asks how many bytes the registry has of the open upload.
 func (c *chunked) where(ctx context.Context) (int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.op.sessionAddress(), nil)
+	req, err := c.op.uploadRequest(ctx, http.MethodGet)
 	if err != nil {
-		return 0, protocol(c.op.subject, "the address of an upload: %w", withoutURL(err))
+		return 0, err
 	}
 	header, err := c.host.finish(c.op, req, http.StatusNoContent, http.StatusAccepted, http.StatusOK)
 	if err != nil {
@@ -236,16 +235,11 @@ func (c *chunked) unsupported(err error) error {
 
 // commit ends the upload, with what is left of the blob as its body.
 func (h *host) commit(ctx context.Context, op *operation, desc oci.Descriptor, rest *source) error {
-	address := op.sessionAddress()
-	if strings.Contains(address, "?") { // the registry's own query, which must stay as it is (Q12)
-		address += "&"
-	} else {
-		address += "?"
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, address+"digest="+url.QueryEscape(string(desc.Digest)), nil)
+	req, err := op.uploadRequest(ctx, http.MethodPut)
 	if err != nil {
-		return protocol(op.subject, "the address of an upload: %w", withoutURL(err))
+		return err
 	}
+	req.URL.RawQuery = withDigest(req.URL.RawQuery, desc.Digest)
 	req.Header.Set("Content-Type", "application/octet-stream")
 	if rest != nil && desc.Size > 0 {
 		if err := rest.body(req, 0, desc.Size); err != nil {

@@ -99,15 +99,16 @@ var wrongDigest = oci.DigestOf([]byte("an upload that must not succeed"))
 // askZeros sends zeros into the open upload. It waits for the registry to want
 // them: one that refuses so many says so before they are on their way.
 func (h *host) askZeros(ctx context.Context, op *operation, trial registry.Trial) (registry.Answer, error) {
-	session := op.open()
-	to, method := *session, http.MethodPatch
+	session, method := op.open(), http.MethodPatch
 	if trial.Whole {
 		method = http.MethodPut
-		to.RawQuery = withDigest(to.RawQuery, wrongDigest)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, to.String(), nil)
+	req, err := op.uploadRequest(ctx, method)
 	if err != nil {
-		return registry.Answer{}, protocol(op.subject, "the address of an upload: %w", withoutURL(err))
+		return registry.Answer{}, err
+	}
+	if trial.Whole {
+		req.URL.RawQuery = withDigest(req.URL.RawQuery, wrongDigest)
 	}
 	setBody(req, trial.Zeros, func() io.Reader { return io.LimitReader(zeros{}, trial.Zeros) })
 	req.Header.Set("Content-Type", "application/octet-stream")
@@ -117,15 +118,6 @@ func (h *host) askZeros(ctx context.Context, op *operation, trial registry.Trial
 		op.reopen(session)
 	}
 	return answer, err
-}
-
-// withDigest adds a digest to the query of an upload's address, which must stay
-// as it is (Q12).
-func withDigest(query string, digest oci.Digest) string {
-	if query != "" {
-		query += "&"
-	}
-	return query + "digest=" + url.QueryEscape(string(digest))
 }
 
 // zeros is an endless reader.

@@ -91,13 +91,12 @@ func (h *host) putWhole(ctx context.Context, op *operation, desc oci.Descriptor,
 
 // openedAt is the address of the open upload.
 func (op *operation) openedAt() (*url.URL, error) {
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	if op.session == nil {
+	session := op.open()
+	if session == nil {
 		return nil, protocol(op.subject, "the registry accepts the start of an upload, without an address for it").
 			Hint("check that %s is a registry and not a web page in front of it", op.repo.Host)
 	}
-	return op.session, nil
+	return session, nil
 }
 
 // tooLarge reports whether the last refusal was for the size of the body, which
@@ -108,14 +107,26 @@ func (op *operation) tooLarge() bool {
 	return op.refusal != nil && (op.status == http.StatusRequestEntityTooLarge || op.status == http.StatusRequestedRangeNotSatisfiable)
 }
 
-// sessionAddress is where the next part of the upload goes.
-func (op *operation) sessionAddress() string {
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	if op.session == nil {
-		return ""
+// uploadRequest is a request about the open upload, without a body.
+func (op *operation) uploadRequest(ctx context.Context, method string) (*http.Request, error) {
+	session, err := op.openedAt()
+	if err != nil {
+		return nil, err
 	}
-	return op.session.String()
+	req, err := http.NewRequestWithContext(ctx, method, session.String(), nil)
+	if err != nil {
+		return nil, protocol(op.subject, "the address of an upload: %w", withoutURL(err))
+	}
+	return req, nil
+}
+
+// withDigest adds a digest to the query of an upload's address, which must stay
+// as it is (Q12).
+func withDigest(query string, digest oci.Digest) string {
+	if query != "" {
+		query += "&"
+	}
+	return query + "digest=" + url.QueryEscape(string(digest))
 }
 
 // source is a blob to send. It remembers when the fault is ours.
