@@ -154,6 +154,34 @@ func TestDiscoverBrokenReleases(t *testing.T) {
 	}
 }
 
+// B10: what the way has done to a layer says nothing of a release; a Catalog that
+// lacks its change log for that would pass for complete.
+func TestReleasesThatDoNotArrive(t *testing.T) {
+	changes := oci.DigestOf(layer(t, "changelog.yaml", "x: newest"))
+	for name, f := range map[string]registrytest.Fault{
+		"other bytes": {WrongBody: true},
+		"fewer bytes": {Body: "x", Status: http.StatusOK, ContentType: "application/octet-stream"},
+		"a refusal":   {Status: http.StatusForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := releases(t)
+			f.Kind, f.Method, f.Digest, f.Times = registrytest.KindBlob, http.MethodGet, changes, registrytest.Always
+			s.Inject(f)
+			if spec, err := s.discover(t, deckhouse.Policy{NoModules: true}); err == nil {
+				t.Errorf("a Catalog with the files %v", filesOf(spec))
+			}
+			s.Heal()
+			spec, err := s.discover(t, deckhouse.Policy{NoModules: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(both, filesOf(spec)["v1.72.0"]); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // Images that channels and releases share are read once, without a store too.
 func TestDiscoverReadsReleasesOnce(t *testing.T) {
 	s := releases(t)
