@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,7 +71,10 @@ func TestRun(t *testing.T) {
 				}
 				document = p.Document
 			}
-			if stage.Name == "plan" && len(stage.Time.Points) != len(sizes) {
+			// On a busy machine a small source may cost no more than the smallest, and
+			// then nothing is fitted.
+			grows := !slices.ContainsFunc(stage.Points, func(p Point) bool { return p.CPU <= stage.Base.CPU })
+			if stage.Name == "plan" && grows && len(stage.Time.Points) != len(sizes) {
 				t.Errorf("%s: its time is fitted over %v", name, stage.Time.Points)
 			}
 		}
