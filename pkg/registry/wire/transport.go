@@ -65,8 +65,8 @@ type transport struct {
 const maxRequests = 40
 
 // staleConnections is how many connections that had been closed meanwhile a request
-// may meet, each time to be sent again at once.
-const staleConnections = 8
+// may meet: as many as may lie idle, for others put theirs back all the time.
+const staleConnections = MaxConcurrency
 
 // RoundTrip implements http.RoundTripper for the requests of operations.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
