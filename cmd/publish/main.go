@@ -42,11 +42,14 @@ type flags struct {
 // bypassVariable may be set for a whole chain.
 const bypassVariable = "MIRROR_BYPASS_ACCESS_CHECKS"
 
-// refuse ends another command than publishing that was given flags of it.
-func (f *flags) refuse(s *stage.Session, instead string, given map[string]bool) error {
-	given["--check-blobs"] = f.CheckBlobs
-	given["--bypass-access-checks"] = f.BypassAccessChecks && s.Getenv(bypassVariable) == ""
-	given["--target"] = f.Known != ""
+// refuse ends another command than publishing that was given flags of it, or one of
+// also.
+func (f *flags) refuse(s *stage.Session, instead string, also map[string]bool) error {
+	given := map[string]bool{
+		"--check-blobs": f.CheckBlobs, "--target": f.Known != "",
+		"--bypass-access-checks": f.BypassAccessChecks && s.Getenv(bypassVariable) == "",
+	}
+	maps.Copy(given, also)
 	for _, flag := range slices.Sorted(maps.Keys(given)) {
 		if given[flag] {
 			return fault.Newf(fault.Usage, flag, "it is for publishing; %s", instead)

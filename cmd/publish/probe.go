@@ -110,11 +110,8 @@ func (f *flags) destinations(ctx context.Context, s *stage.Session, place func(p
 		return nil, nil, err
 	}
 	var repos []oci.Repository
-	for _, im := range contents.Images {
-		repos = append(repos, place(im.Path))
-	}
-	for _, d := range contents.Discovery {
-		repos = append(repos, place(d.Path))
+	for _, path := range contents.Paths() {
+		repos = append(repos, place(path))
 	}
 	slices.SortFunc(repos, func(a, b oci.Repository) int { return cmp.Compare(a.Path, b.Path) })
 	repos = slices.Compact(repos)

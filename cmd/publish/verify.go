@@ -14,7 +14,7 @@ import (
 )
 
 func (f *flags) verify(ctx context.Context, s *stage.Session) error {
-	if err := f.refuse(s, "verify asks for all blobs anyway, and writes nothing", map[string]bool{}); err != nil {
+	if err := f.refuse(s, "verify asks for all blobs anyway, and writes nothing", nil); err != nil {
 		return err
 	}
 	target, err := connect.Repository("target", f.Verify.Target)

@@ -344,6 +344,19 @@ type Layout struct {
 	Blobs     []oci.Digest
 }
 
+// Paths lists the paths of all repositories that tags land in, sorted, each once.
+func (c *Contents) Paths() []string {
+	var paths []string
+	for _, im := range c.Images {
+		paths = append(paths, im.Path)
+	}
+	for _, d := range c.Discovery {
+		paths = append(paths, d.Path)
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
 // Layouts groups the contents by archive and path, sorted; layouts that an
 // archive must have although nothing lands there are included, empty.
 func (c *Contents) Layouts() []Layout {

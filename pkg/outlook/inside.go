@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
@@ -18,8 +19,8 @@ import (
 type insight struct {
 	artifacts map[string][]string // layer types by config type
 	examples  map[string]string   // of these, by config type
-	sparse    []string
-	bare      []string
+	sparse    []oci.Digest
+	bare      []oci.Digest
 }
 
 // inside looks into manifests for what the registry is known not to take. Where it
@@ -45,30 +46,18 @@ func (j Journey) inside(ctx context.Context) ([]Finding, error) {
 		for _, config := range slices.Sorted(maps.Keys(seen.artifacts)) {
 			found = append(found, perhaps(seen.examples[config],
 				"Quay: list this under ALLOWED_OCI_ARTIFACT_TYPES, with FEATURE_GENERAL_OCI_SUPPORT: true; or leave it out of the bundle",
-				"the target takes only images (%s), and would have to take %s: %s", whyArtifact, config, list(seen.artifacts[config])))
+				"the target takes only images (%s), and would have to take %s: [%s]", whyArtifact, config, strings.Join(seen.artifacts[config], ", ")))
 		}
 	}
 	if noSparse && len(seen.sparse) > 0 {
-		found = append(found, perhaps(seen.sparse[0], "carry all platforms of it, or let the target take it",
+		found = append(found, perhaps(j.example(seen.sparse[0]), "carry all platforms of it, or let the target take it",
 			"%d indexes name manifests that are not carried, and the target does not take such ones: %s", len(seen.sparse), whySparse))
 	}
 	if noBare && len(seen.bare) > 0 {
-		found = append(found, perhaps(seen.bare[0], "ask its author for an image with rootfs and history in its config, or leave it out",
+		found = append(found, perhaps(j.example(seen.bare[0]), "ask its author for an image with rootfs and history in its config, or leave it out",
 			"%d images have configs that say nothing of their layers, and the target does not take such ones: %s", len(seen.bare), whyBare))
 	}
 	return found, nil
-}
-
-// list writes media types as a line that YAML reads, too.
-func list(types []string) string {
-	text := "["
-	for i, t := range types {
-		if i > 0 {
-			text += ", "
-		}
-		text += t
-	}
-	return text + "]"
 }
 
 // look notes what a manifest is.
@@ -83,7 +72,7 @@ func (j Journey) look(seen *insight, entry contract.Manifest, configs bool) erro
 	}
 	if oci.IsIndex(m.MediaType) {
 		if slices.ContainsFunc(m.References(), func(d oci.Descriptor) bool { return !slices.Contains(entry.References, d.Digest) }) {
-			seen.sparse = append(seen.sparse, j.example(entry.Digest))
+			seen.sparse = append(seen.sparse, entry.Digest)
 		}
 		return nil
 	}
@@ -105,7 +94,7 @@ func (j Journey) look(seen *insight, entry contract.Manifest, configs bool) erro
 	}
 	text, err := j.read(m.Blobs[0].Digest, m.Blobs[0].Size)
 	if err == nil && isBare(text) {
-		seen.bare = append(seen.bare, j.example(entry.Digest))
+		seen.bare = append(seen.bare, entry.Digest)
 	}
 	return err
 }

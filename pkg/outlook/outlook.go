@@ -88,19 +88,12 @@ func (j Journey) lacks(f contract.Feature) (string, bool) {
 
 // repositories are all that will be written to, sorted.
 func (j Journey) repositories() []oci.Repository {
-	seen := map[oci.Repository]bool{}
-	for _, im := range j.Contents.Images {
-		seen[j.Place(im.Path)] = true
-	}
-	for _, d := range j.Contents.Discovery {
-		seen[j.Place(d.Path)] = true
-	}
-	repos := make([]oci.Repository, 0, len(seen))
-	for repo := range seen {
-		repos = append(repos, repo)
+	var repos []oci.Repository
+	for _, path := range j.Contents.Paths() {
+		repos = append(repos, j.Place(path))
 	}
 	slices.SortFunc(repos, func(a, b oci.Repository) int { return cmp.Compare(a.Path, b.Path) })
-	return repos
+	return slices.Compact(repos)
 }
 
 // places looks at each repository by its name (Q1, Q4, Q41).

@@ -39,6 +39,21 @@ func (none) Phase(string)          {}
 // Reader returns a reader of r that reports its bytes to t as they are read.
 func Reader(r io.Reader, t Tracker) io.Reader { return &reader{r, t} }
 
+// Mark reports how far something is that may begin anew, each byte once: a
+// percentage never runs backwards.
+type Mark struct {
+	Tracker Tracker
+	most    int64
+}
+
+// At reports all up to position that was not reported yet.
+func (m *Mark) At(position int64) {
+	if position > m.most {
+		m.Tracker.AddBytes(position - m.most)
+		m.most = position
+	}
+}
+
 type reader struct {
 	r io.Reader
 	t Tracker

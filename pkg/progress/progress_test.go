@@ -253,3 +253,23 @@ func checkState(t *testing.T, s state, atLeast, atMost int) int {
 	}
 	return s.percent
 }
+
+// What begins anew is reported once: a percentage never runs backwards.
+func TestMark(t *testing.T) {
+	var told []int64
+	mark := &Mark{Tracker: bytesOf(func(n int64) { told = append(told, n) })}
+	for _, at := range []int64{0, 10, 4, 10, 12, 0, 15} {
+		mark.At(at)
+	}
+	if diff := cmp.Diff([]int64{10, 2, 3}, told); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// bytesOf is a tracker that is told of bytes alone.
+type bytesOf func(int64)
+
+func (f bytesOf) AddBytes(n int64)      { f(n) }
+func (f bytesOf) AddImages(int64)       {}
+func (f bytesOf) SetTotal(int64, int64) {}
+func (f bytesOf) Phase(string)          {}

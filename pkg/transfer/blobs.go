@@ -66,10 +66,10 @@ func (r *receiver) blob(ctx context.Context, repo oci.Repository, desc oci.Descr
 	if ok, err := r.present(desc); ok || err != nil {
 		return err
 	}
-	counted := int64(0) // bytes of this blob that progress has been told of
+	mark := &progress.Mark{Tracker: r.progress}
 	try := func() error {
 		return r.retry.do(ctx, r.log, string(desc.Digest), func() (bool, error) {
-			appended, err := r.receive(ctx, in, repo, desc, &counted)
+			appended, err := r.receive(ctx, in, repo, desc, mark)
 			return appended > 0, err
 		})
 	}
@@ -88,10 +88,10 @@ func (r *receiver) blob(ctx context.Context, repo oci.Repository, desc oci.Descr
 }
 
 // receive is one try: it asks for what is missing and commits.
-func (r *receiver) receive(ctx context.Context, in store.Ingest, repo oci.Repository, desc oci.Descriptor, counted *int64) (int64, error) {
+func (r *receiver) receive(ctx context.Context, in store.Ingest, repo oci.Repository, desc oci.Descriptor, mark *progress.Mark) (int64, error) {
 	held := in.Held()
 	if held != nil && held.Size() == desc.Size {
-		r.count(desc.Size, counted)
+		mark.At(desc.Size)
 		return 0, in.Commit(ctx)
 	}
 	body, start, err := r.source.Blob(ctx, repo, desc, held)
@@ -99,27 +99,18 @@ func (r *receiver) receive(ctx context.Context, in store.Ingest, repo oci.Reposi
 		return 0, err
 	}
 	defer body.Close()
-	r.count(start, counted)
+	mark.At(start)
 	position := start
 	appended, err := in.CopyFrom(ctx, start, readerFunc(func(p []byte) (int, error) {
 		n, err := body.Read(p)
 		position += int64(n)
-		r.count(position, counted)
+		mark.At(position)
 		return n, err
 	}))
 	if err != nil {
 		return appended, err
 	}
 	return appended, in.Commit(ctx)
-}
-
-// count tells progress of bytes up to position once, however often a blob
-// begins anew: a percentage never runs backwards.
-func (r *receiver) count(position int64, counted *int64) {
-	if position > *counted {
-		r.progress.AddBytes(position - *counted)
-		*counted = position
-	}
 }
 
 type readerFunc func(p []byte) (int, error)

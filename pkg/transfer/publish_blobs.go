@@ -10,6 +10,7 @@ import (
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
+	"ferry/pkg/progress"
 	"ferry/pkg/store"
 )
 
@@ -367,7 +368,7 @@ func (p *publishing) upload(ctx context.Context, desc oci.Descriptor, repo oci.R
 		return err
 	}
 	defer blob.Close()
-	body := &counted{body: store.Verified(blob, desc), progress: p.Progress}
+	body := &counted{body: store.Verified(blob, desc), mark: progress.Mark{Tracker: p.Progress}}
 	err = p.try(ctx, string(desc.Digest), func() error {
 		if _, err := body.Seek(0, io.SeekStart); err != nil {
 			return err

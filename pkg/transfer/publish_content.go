@@ -12,18 +12,15 @@ import (
 
 // counted tells progress of the bytes read, those of a repeated upload once.
 type counted struct {
-	body           io.ReadSeeker
-	progress       progress.Tracker
-	position, most int64
+	body     io.ReadSeeker
+	mark     progress.Mark
+	position int64
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.body.Read(p)
 	c.position += int64(n)
-	if c.position > c.most {
-		c.progress.AddBytes(c.position - c.most)
-		c.most = c.position
-	}
+	c.mark.At(c.position)
 	return n, err
 }
 

@@ -3,7 +3,6 @@ package transfer
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"ferry/pkg/contract"
@@ -59,7 +58,7 @@ func repeated(children []oci.Descriptor) oci.Digest {
 
 // configLacks names what the config of an image lacks of what some registries want.
 func (p *publishing) configLacks(m *oci.Manifest) string {
-	if oci.IsIndex(m.MediaType) || !slices.Contains([]string{"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}, m.Blobs[0].MediaType) {
+	if oci.IsIndex(m.MediaType) || !oci.IsImageConfig(m.Blobs[0].MediaType) {
 		return ""
 	}
 	text, err := readSmall(p.content, m.Blobs[0].Digest)

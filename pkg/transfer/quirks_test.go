@@ -169,16 +169,21 @@ func (tr trial) serve(t *testing.T) (*registrytest.Server, *wire.Client) {
 	return target, c
 }
 
+// atATime is how many requests are made side by side.
+func (tr trial) atATime() int {
+	if tr.parallel > 0 {
+		return tr.parallel
+	}
+	return 4
+}
+
 // published carries the trials out.
 func (j *job) published(trials ...trial) {
 	j.t.Helper()
 	for _, tr := range trials {
 		j.t.Run(tr.String(), func(t *testing.T) {
 			target, c := tr.serve(t)
-			p := &Publisher{Target: c, Content: j.store, Root: target.Repository("mirror"), Prefixes: tr.prefixes, Parallel: 4, Retry: quick, Log: discard, Progress: progress.None()}
-			if tr.parallel > 0 {
-				p.Parallel = tr.parallel
-			}
+			p := &Publisher{Target: c, Content: j.store, Root: target.Repository("mirror"), Prefixes: tr.prefixes, Parallel: tr.atATime(), Retry: quick, Log: discard, Progress: progress.None()}
 			_, _, err := p.Publish(t.Context(), &j.c)
 			if n := target.OpenUploads(); n != 0 && !tr.open {
 				t.Errorf("%d uploads are open", n)
@@ -274,10 +279,10 @@ func (j *job) fetchedFrom(trials ...trial) {
 			sel.Normalize()
 			st := b.open()
 			defer st.Close()
-			closer := &Closer{Source: c, Store: st, Parallel: 4, Retry: quick, Log: discard, Progress: progress.None()}
+			closer := &Closer{Source: c, Store: st, Parallel: tr.atATime(), Retry: quick, Log: discard, Progress: progress.None()}
 			contents, err := closer.Close(t.Context(), &sel)
 			if err == nil {
-				d := &Downloader{Source: c, Store: st, Parallel: 4, Retry: quick, Log: discard, Progress: progress.None()}
+				d := &Downloader{Source: c, Store: st, Parallel: tr.atATime(), Retry: quick, Log: discard, Progress: progress.None()}
 				_, err = d.Download(t.Context(), &contents)
 			}
 			if tr.wrong != nil {
@@ -784,7 +789,9 @@ func TestQ30Q31Logins(t *testing.T) {
 		with(basic, registrytest.Q31Challenge("-")),
 		with(basic, registrytest.Q31Challenge("Basic")),
 	} {
-		tr.login = true
+		// A token is good for five requests; were they made side by side, others could
+		// use one up between its login and its request.
+		tr.login, tr.parallel = true, 1
 		j.published(tr)
 		j.fetchedFrom(tr)
 	}

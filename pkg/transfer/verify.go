@@ -300,7 +300,7 @@ func (v *verifying) blob(ctx context.Context, b placed) error {
 
 // read reads a blob to its end, and believes it when it hashes right.
 func (v *verifying) read(ctx context.Context, b placed) error {
-	var most int64 // that progress was told of
+	mark := &progress.Mark{Tracker: v.Progress}
 	return v.try(ctx, string(b.desc.Digest), func() error {
 		body, _, err := v.Target.Blob(ctx, b.repo, b.desc, nil)
 		if err != nil {
@@ -311,10 +311,8 @@ func (v *verifying) read(ctx context.Context, b placed) error {
 		var position int64
 		n, err := io.Copy(io.Discard, readerFunc(func(p []byte) (int, error) {
 			n, err := proven.Read(p)
-			if position += int64(n); position > most {
-				v.Progress.AddBytes(position - most)
-				most = position
-			}
+			position += int64(n)
+			mark.At(position)
 			return n, err
 		}))
 		v.mu.Lock()

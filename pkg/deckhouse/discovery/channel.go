@@ -93,25 +93,23 @@ func (r *releaseImages) find(ctx context.Context, ref oci.Reference, desc oci.De
 		return nil, err
 	}
 	var layers []imagefs.Layer
-	arrival := &arrival{}
 	for _, layer := range manifest.Layers {
 		layers = append(layers, imagefs.Layer{
 			Name: string(layer.Digest),
 			Open: func(ctx context.Context) (io.ReadCloser, error) {
 				blob, _, err := r.src.Blob(ctx, ref.Repository, layer, nil)
 				if err != nil {
-					arrival.failed = arrival.failed || fault.KindOf(err) != fault.NotFound
+					if fault.KindOf(err) != fault.NotFound {
+						err = undelivered{err}
+					}
 					return nil, fault.Part(ref.String(), err)
 				}
-				return arrival.of(registry.Verified(blob, layer)), nil
+				return delivery{registry.Verified(blob, layer)}, nil
 			},
 		})
 	}
 	names := append([]string{deckhouse.VersionFile}, r.further...)
 	files, err := imagefs.Find(ctx, layers, names)
-	if arrival.failed {
-		return nil, undelivered{err}
-	}
 	if len(names) == 1 || !isContent(err) {
 		return files, err
 	}
@@ -119,26 +117,19 @@ func (r *releaseImages) find(ctx context.Context, ref oci.Reference, desc oci.De
 	return imagefs.Find(ctx, layers, names[:1])
 }
 
-// arrival notes whether layers came as they are. Other bytes than the digest names,
-// or fewer, are no word of the publisher's, and excuse nothing (B10).
-type arrival struct{ failed bool }
-
-// undelivered is an error about the way that an image came.
+// undelivered is an error about the way that a layer came. Other bytes than the
+// digest names, or fewer, are no word of the publisher's, and excuse nothing (B10).
 type undelivered struct{ error }
 
 func (u undelivered) Unwrap() error { return u.error }
 
-func (a *arrival) of(layer io.ReadCloser) io.ReadCloser { return &arriving{layer, a} }
+// delivery is a layer on its way.
+type delivery struct{ io.ReadCloser }
 
-type arriving struct {
-	io.ReadCloser
-	arrival *arrival
-}
-
-func (a *arriving) Read(p []byte) (int, error) {
-	n, err := a.ReadCloser.Read(p)
+func (d delivery) Read(p []byte) (int, error) {
+	n, err := d.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
-		a.arrival.failed = true
+		err = undelivered{err}
 	}
 	return n, err
 }

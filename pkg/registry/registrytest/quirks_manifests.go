@@ -119,21 +119,17 @@ func Q18Types(status int, types ...string) Quirk {
 // Q19ImagesOnly refuses artifacts: manifests whose config is not an image's.
 func Q19ImagesOnly() Quirk {
 	return judges("Q19", "only images are taken", func(_ *Registry, _ *Request, m *oci.Manifest, _ []byte) *refused {
-		if len(m.Blobs) > 0 && !oci.IsIndex(m.MediaType) && !isImageConfig(m.Blobs[0].MediaType) {
+		if len(m.Blobs) > 0 && !oci.IsIndex(m.MediaType) && !oci.IsImageConfig(m.Blobs[0].MediaType) {
 			return &refused{http.StatusBadRequest, "MANIFEST_INVALID", "manifest invalid"}
 		}
 		return nil
 	})
 }
 
-func isImageConfig(mediaType string) bool {
-	return mediaType == "application/vnd.oci.image.config.v1+json" || mediaType == "application/vnd.docker.container.image.v1+json"
-}
-
 // Q20StrictConfig refuses images whose config lacks history or rootfs.
 func Q20StrictConfig() Quirk {
 	return judges("Q20", "a config must have history and rootfs", func(r *Registry, _ *Request, m *oci.Manifest, _ []byte) *refused {
-		if len(m.Blobs) == 0 || !isImageConfig(m.Blobs[0].MediaType) {
+		if len(m.Blobs) == 0 || !oci.IsImageConfig(m.Blobs[0].MediaType) {
 			return nil
 		}
 		var config struct{ History, RootFS json.RawMessage }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -138,13 +137,10 @@ func setBody(req *http.Request, size int64, open func() io.Reader) {
 // cancel cancels the open upload, if there is one, and tells how the registry
 // answered to that.
 func (h *host) cancel(ctx context.Context, op *operation) registry.Answer {
-	session := op.open()
+	session := op.takeSession()
 	if session == nil {
 		return registry.Answer{}
 	}
-	op.reopen(nil)
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer stop()
 	err := h.transport.deleteSession(ctx, op, session)
 	var said refusal
 	switch {
@@ -154,19 +150,6 @@ func (h *host) cancel(ctx context.Context, op *operation) registry.Answer {
 		return registry.Answer{Status: said.status, Kind: said.kind()}
 	}
 	return registry.Answer{Kind: fault.Transient, Text: printable(err.Error())}
-}
-
-// open is the address of the operation's upload, nil where none is open.
-func (op *operation) open() *url.URL {
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	return op.session
-}
-
-func (op *operation) reopen(session *url.URL) {
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	op.session = session
 }
 
 // limitRetries makes the operation less patient.

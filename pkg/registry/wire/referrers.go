@@ -27,8 +27,7 @@ func (c *Client) Referrers(ctx context.Context, repo oci.Repository, digest oci.
 	}
 	var found []oci.Descriptor
 	seen := map[oci.Digest]bool{}
-	self := h.transport.self
-	page := &url.URL{Scheme: self.scheme, Host: self.host, Path: "/v2/" + repo.Path + "/referrers/" + string(digest)}
+	page := h.address(repo, "/referrers/"+string(digest))
 	for pages := 0; page != nil; pages++ {
 		if pages == referrerPages || len(found) > referrerLimit {
 			return nil, protocol(subject.String(), "the registry lists referrers without end").Hint(withoutAttachments)
@@ -54,16 +53,7 @@ const withoutAttachments = "report it to whoever runs the registry; --skip-attac
 // referrersPage asks for one page, and tells where the next one is.
 func (c *Client) referrersPage(ctx context.Context, subject oci.Reference, page *url.URL) ([]oci.Descriptor, *url.URL, error) {
 	op := newOperation(verbReferrers, subject)
-	err := c.do(ctx, op, func(ctx context.Context, h *host) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, page.String(), nil)
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Accept", oci.MediaTypeIndex)
-		_, err = h.exchange(op, req)
-		return err
-	})
-	if err != nil {
+	if err := c.page(ctx, op, page, oci.MediaTypeIndex); err != nil {
 		return nil, nil, c.withoutReferrers(op, err)
 	}
 	m, err := oci.ParseManifest(op.answer.header.Get("Content-Type"), op.answer.body)

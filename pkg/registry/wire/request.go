@@ -11,11 +11,16 @@ import (
 	"ferry/pkg/oci"
 )
 
+// address is where what stands at path below the repository is.
+func (h *host) address(repo oci.Repository, path string) *url.URL {
+	self := h.transport.self
+	return &url.URL{Scheme: self.scheme, Host: self.host, Path: "/v2/" + repo.Path + path}
+}
+
 // request is one to the registry itself, about what stands at path below the
 // repository.
 func (h *host) request(ctx context.Context, method string, repo oci.Repository, path string, body io.Reader) (*http.Request, error) {
-	self := h.transport.self
-	at := url.URL{Scheme: self.scheme, Host: self.host, Path: "/v2/" + repo.Path + path}
+	at := h.address(repo, path)
 	req, err := http.NewRequestWithContext(ctx, method, at.String(), body)
 	if err != nil {
 		return nil, protocol(repo.String(), "the address %s%s: %w", repo.Path, path, withoutURL(err))
@@ -42,6 +47,20 @@ func (h *host) exchange(op *operation, req *http.Request) (*http.Response, error
 		return nil, refusal
 	}
 	return resp, nil
+}
+
+// page asks for one page of a list; op.answer is what came. Where it leads is for the
+// transport to judge (N5).
+func (c *Client) page(ctx context.Context, op *operation, at *url.URL, accept string) error {
+	return c.do(ctx, op, func(ctx context.Context, h *host) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+		if err != nil {
+			return protocol(op.subject, "the list continues at an address that is none")
+		}
+		req.Header.Set("Accept", accept)
+		_, err = h.exchange(op, req)
+		return err
+	})
 }
 
 // finish makes a request whose answer has to have one of the statuses, and

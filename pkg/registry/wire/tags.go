@@ -3,7 +3,6 @@ package wire
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"net/url"
 	"strconv"
 
@@ -20,15 +19,14 @@ const (
 // Tags implements registry.Source. It follows links; where there is none, and the
 // page does not look like the last, it asks for what comes behind the last tag.
 func (c *Client) Tags(ctx context.Context, repo oci.Repository) ([]string, error) {
-	self := c.host(repo.Host).transport.self
-	list := url.URL{Scheme: self.scheme, Host: self.host, Path: "/v2/" + repo.Path + "/tags/list"}
+	h := c.host(repo.Host)
 	behind := func(last string) *url.URL {
-		page := list
+		page := h.address(repo, "/tags/list")
 		page.RawQuery = url.Values{"n": {strconv.Itoa(tagPageSize)}}.Encode()
 		if last != "" {
 			page.RawQuery += "&" + url.Values{"last": {last}}.Encode()
 		}
-		return &page
+		return page
 	}
 	var tags []string
 	seen := map[string]bool{}
@@ -68,16 +66,7 @@ func (c *Client) Tags(ctx context.Context, repo oci.Repository) ([]string, error
 // tagPage asks for one page, and tells where the next one is.
 func (c *Client) tagPage(ctx context.Context, repo oci.Repository, page *url.URL) (names []string, next *url.URL, err error) {
 	op := newOperation(verbTags, oci.Reference{Repository: repo})
-	err = c.do(ctx, op, func(ctx context.Context, h *host) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, page.String(), nil)
-		if err != nil {
-			return protocol(op.subject, "the list of tags continues at an address that is none")
-		}
-		req.Header.Set("Accept", "application/json")
-		_, err = h.exchange(op, req)
-		return err
-	})
-	if err != nil {
+	if err := c.page(ctx, op, page, "application/json"); err != nil {
 		return nil, nil, err
 	}
 	var doc struct {

@@ -319,8 +319,10 @@ func (t *transport) judge(op *operation, req *http.Request, resp *http.Response,
 	said := readRefusal(resp.StatusCode, body, append(secretsOf(resp.Request), t.auth.cred.secrets()...))
 	said.later = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now()) > 0
 	refusal := said.fault(op)
-	if proxy := proxyOf(req.URL); proxy != "" && said.status == http.StatusProxyAuthRequired {
-		refusal.Hint(proxyLogin+", for %s", proxy)
+	if said.status == http.StatusProxyAuthRequired {
+		if proxy := proxyOf(req.URL); proxy != "" {
+			refusal.Hint(proxyLogin+", for %s", proxy)
+		}
 	}
 	if !cancels(op, req) {
 		op.refused(resp.StatusCode, said.code, refusal)
@@ -544,23 +546,20 @@ func (t *transport) uploadAddress(op *operation, req *http.Request, location str
 // closeSession cancels the upload that a failed operation leaves behind, also
 // when the caller gave up (Q40).
 func (t *transport) closeSession(ctx context.Context, op *operation) {
-	op.mu.Lock()
-	session := op.session
-	op.session = nil
-	op.mu.Unlock()
+	session := op.takeSession()
 	if session == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
 	if err := t.deleteSession(ctx, op, session); err != nil {
 		t.opts.Log.Debug("an upload session stays open", "host", op.repo.Host, "repository", op.repo.Path, "cause", err)
 	}
 }
 
-// deleteSession asks once more where the login has expired meanwhile, the connection
+// deleteSession does not end with ctx. It asks once more where the login has expired meanwhile, the connection
 // broke, or the registry had too much to do.
 func (t *transport) deleteSession(ctx context.Context, op *operation, session *url.URL) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
 	for tries := 2; ; tries-- {
 		req, err := http.NewRequestWithContext(ctx, http.MethodDelete, session.String(), nil)
 		if err != nil {

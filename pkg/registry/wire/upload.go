@@ -89,6 +89,28 @@ func (h *host) putWhole(ctx context.Context, op *operation, desc oci.Descriptor,
 	return h.commit(ctx, op, desc, src)
 }
 
+// open is the address of the operation's upload, nil where none is open.
+func (op *operation) open() *url.URL {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.session
+}
+
+func (op *operation) reopen(session *url.URL) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.session = session
+}
+
+// takeSession is open, and leaves the upload to the caller.
+func (op *operation) takeSession() *url.URL {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	session := op.session
+	op.session = nil
+	return session
+}
+
 // openedAt is the address of the open upload.
 func (op *operation) openedAt() (*url.URL, error) {
 	session := op.open()
