@@ -56,10 +56,11 @@ type bench struct {
 	runner measure.Runner
 	run    *results.Run
 	tools  []tools.Tool
+	memory *memory
 }
 
 // Run measures everything that opts names.
-func Run(ctx context.Context, opts Options) (*results.Run, error) {
+func Run(ctx context.Context, opts Options) (_ *results.Run, err error) {
 	machine, err := ThisMachine(opts.Dir)
 	if err != nil {
 		return nil, err
@@ -73,6 +74,10 @@ func Run(ctx context.Context, opts Options) (*results.Run, error) {
 	if b.runner, err = measure.NewRunner(opts.Dir); err != nil {
 		return nil, err
 	}
+	if b.memory, err = newMemory(opts.Dir); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.memory.close()) }()
 	if err := b.findTools(ctx); err != nil {
 		return nil, err
 	}

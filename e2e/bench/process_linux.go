@@ -15,8 +15,6 @@ import (
 	"ferry/e2e/bench/origin"
 	"ferry/e2e/bench/results"
 	"ferry/e2e/measure"
-
-	"golang.org/x/sys/unix"
 )
 
 // server is a registry in a process of its own, with a line before it where the
@@ -113,7 +111,7 @@ func (b *bench) measured(ctx context.Context, p place, registry *server, steps [
 	if _, err := origin.Reset(ctx, registry.own); err != nil {
 		return sample, err
 	}
-	if err := b.touchMemory(); err != nil {
+	if err := b.fillMemory(); err != nil {
 		return sample, err
 	}
 	stop := measure.Watch(p.bundle(), p.scratch())
@@ -147,21 +145,12 @@ func (b *bench) measured(ctx context.Context, p place, registry *server, steps [
 	return sample, err
 }
 
-// touchMemory uses as much memory for a moment as a turn fills with what it writes.
-// A virtual machine gives memory back that was not used for some seconds, and to
-// have it again takes longer than to write a file: who came after a program that
-// passes by the page cache would pay for it.
-func (b *bench) touchMemory() error {
+// fillMemory is memory.fill, but for quick runs.
+func (b *bench) fillMemory() error {
 	if b.Quick {
 		return nil
 	}
-	const most = 4 << 30
-	size := min(most, max(b.Bytes, most/2)*5/4)
-	memory, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE|unix.MAP_POPULATE)
-	if err != nil {
-		return os.NewSyscallError("mmap", err)
-	}
-	return os.NewSyscallError("munmap", unix.Munmap(memory))
+	return b.memory.fill()
 }
 
 // sync takes what the file system has in memory to its disk. A quick run, which
