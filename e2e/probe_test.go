@@ -238,22 +238,71 @@ func TestArtifactTypesOfTheBundle(t *testing.T) {
 	dst.Inject(registrytest.Fault{Method: "PUT", Kind: registrytest.KindManifest, Skip: 3, Status: 400})
 	file, _ := probed(t, dst.Host+"/mirror")
 	r := try(t, inventory, "ferry-pack", t.TempDir(), "--target", file)
-	var got []string
-	for line := range strings.Lines(r.stderr) {
-		if _, types, ok := strings.Cut(line, "would have to take "); ok {
-			types, _, _ = strings.Cut(types, ";")
-			got = append(got, types)
-		}
-	}
 	want := []string{
 		"application/octet-stream: [application/deckhouse.io.bdu.layer.v1.tar+gzip]",
 		"application/vnd.aquasec.trivy.config.v1+json: [application/vnd.aquasec.trivy.db.layer.v1.tar+gzip, application/vnd.aquasec.trivy.javadb.layer.v1.tar+gzip]",
 		"application/vnd.oci.empty.v1+json: [application/vnd.cncf.openpolicyagent.layer.v1.tar+gzip, application/vnd.dev.sigstore.bundle.v0.3+json]",
 		"application/vnd.oci.image.config.v1+json: [application/vnd.dev.cosign.simplesigning.v1+json, application/vnd.dsse.envelope.v1+json, text/spdx+json]",
 	}
-	slices.Sort(got)
-	if diff := cmp.Diff(want, got); diff != "" || r.code != 0 {
+	if diff := cmp.Diff(want, refusedTypes(r.stderr)); diff != "" || r.code != 0 {
 		t.Errorf("exit status %d; types (-want +got):\n%s", r.code, diff)
+	}
+}
+
+// refusedTypes are the types that a stage has warned of, sorted.
+func refusedTypes(stderr string) []string {
+	var types []string
+	for line := range strings.Lines(stderr) {
+		if _, after, ok := strings.Cut(line, "would have to take "); ok {
+			after, _, _ = strings.Cut(after, ";")
+			types = append(types, strings.TrimSpace(after))
+		}
+	}
+	slices.Sort(types)
+	return types
+}
+
+// Q19: what pack will warn of is told before the first layer is downloaded, too, and
+// --target-strict ends the run there.
+func TestWarnedBeforeTheDownload(t *testing.T) {
+	t.Parallel()
+	src, _ := source(t, edition.Tiny())
+	dst := registrytest.Start(t, registrytest.New())
+	dst.Inject(registrytest.Fault{Method: "PUT", Kind: registrytest.KindManifest, Skip: 3, Status: 400})
+	file, _ := probed(t, dst.Host+"/mirror")
+	selection := run(t, run(t, "", "ferry-discover", discoverArgs(src.Host)...), "ferry-select")
+
+	src.Reset()
+	plan := try(t, selection, "ferry-fetch", "--plan", "--store", t.TempDir(), "--insecure", "--target", file)
+	want := refusedTypes(plan.stderr)
+	if plan.code != 0 || len(want) != 4 {
+		t.Fatalf("exit status %d, and types %q\n%s", plan.code, want, plan.stderr)
+	}
+	asked := len(src.Requests())
+
+	src.Reset()
+	r := try(t, selection, "ferry-fetch", "--store", t.TempDir(), "--insecure", "--target", file, "--target-strict")
+	if diff := cmp.Diff(want, refusedTypes(r.stderr)); diff != "" || r.code != 3 || r.stdout != "" {
+		t.Errorf("exit status %d, want 3; types (-want +got):\n%s", r.code, diff)
+	}
+	if n := len(src.Requests()); n > asked {
+		t.Errorf("%d requests, and a plan takes %d", n, asked)
+	}
+
+	for _, args := range [][]string{{"--dry-run"}, {}} {
+		pulled := t.TempDir()
+		r := try(t, "", "ferry-pull", append(args, pulled, "--source", src.Host+"/deckhouse/ee", "--insecure", "--target", file)...)
+		times := map[bool]int{true: 1, false: 2}[len(args) > 0]
+		if diff := cmp.Diff(times*len(want), len(refusedTypes(r.stderr))); diff != "" || r.code != 0 {
+			t.Errorf("ferry-pull %q: exit status %d; types (-want +got):\n%s", args, r.code, diff)
+		}
+	}
+	r = try(t, "", "ferry-pull", t.TempDir(), "--source", src.Host+"/deckhouse/ee", "--insecure", "--target", file, "--target-strict")
+	if r.code != 3 || r.stdout != "" {
+		t.Errorf("ferry-pull --target-strict: exit status %d, want 3\n%s", r.code, r.stderr)
+	}
+	if r := try(t, "", "ferry-push", packed(t, src.Host), "other.example/mirror", "--target", file); r.code != 64 || !strings.Contains(r.stderr, "other.example") {
+		t.Errorf("ferry-push --target: exit status %d, want 64\n%s", r.code, r.stderr)
 	}
 }
 
@@ -282,6 +331,7 @@ func TestProbeUsage(t *testing.T) {
 		{inventory, "ferry-publish", []string{dst.Host + "/m", "--target", "-"}, 64, "needs a file"},
 		{inventory, "ferry-pack", []string{t.TempDir(), "--target-strict"}, 64, "--target"},
 		{inventory, "ferry-pack", []string{t.TempDir(), "--target", filepath.Join(t.TempDir(), "none")}, 65, "none"},
+		{inventory, "ferry-fetch", []string{"--store", t.TempDir(), "--target-strict"}, 64, "--target"},
 	} {
 		r := try(t, tc.stdin, tc.name, tc.args...)
 		if r.code != tc.code || !strings.Contains(r.stderr, tc.text) || r.stdout != "" {

@@ -42,6 +42,12 @@ func TestVerifyLater(t *testing.T) {
 			})
 		}
 	}
+	t.Run("script", func(t *testing.T) {
+		got := decode[contract.ReceiptSpec](t, run(t, "", "ferry-push", "--check", disk, target.Host+"/mirror/ee", "--insecure")).Spec
+		if got.Verified != contract.VerifiedSizes || got.Blobs == 0 || len(got.Tags) != len(decode[contract.ReceiptSpec](t, pushed).Spec.Tags) {
+			t.Errorf("verified %q, with %d blobs and %d tags", got.Verified, got.Blobs, len(got.Tags))
+		}
+	})
 	t.Run("kept", func(t *testing.T) {
 		kept := filepath.Join(t.TempDir(), "receipt.json")
 		for range 2 { // a kept Receipt is no answer
@@ -83,6 +89,9 @@ func TestVerifyLater(t *testing.T) {
 		}
 		if !stable {
 			t.Error("the tag is not among them")
+		}
+		if r := try(t, "", "ferry-push", "--check", disk, target.Host+"/mirror/ee", "--insecure"); r.code != 76 || r.stdout != "" {
+			t.Errorf("ferry-push --check: exit status %d, want 76\n%s", r.code, r.stderr)
 		}
 	})
 	t.Run("it is down", func(t *testing.T) {

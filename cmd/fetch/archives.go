@@ -28,7 +28,7 @@ func (f *flags) Validate() error {
 	if f.Gost && f.Bundle == "" {
 		return errors.New("--gost-digest is for archives; name their directory with --bundle")
 	}
-	return f.SourceFlags.Validate()
+	return errors.Join(f.SourceFlags.Validate(), f.Ahead.Check())
 }
 
 func (f bundleFlags) options() bundle.Options {

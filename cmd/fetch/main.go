@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"ferry/cmd/internal/ahead"
 	"ferry/cmd/internal/connect"
 	"ferry/cmd/internal/content"
 	"ferry/pkg/contract"
@@ -27,6 +28,7 @@ type flags struct {
 	Since  string `placeholder:"FILE" help:"Make an update: leave out what stands at the target already, by FILE, the bundle.json of an earlier bundle or the Receipt of a publish. ferry-publish refuses the update where that is not so."`
 	Prune  bool   `xor:"plan" help:"When all is fetched, remove from the store what this run did not need."`
 	bundleFlags
+	Ahead ahead.Flags `embed:""`
 	connect.SourceFlags
 }
 
@@ -47,6 +49,8 @@ With --bundle each byte is written once: straight to its place in the archives, 
     ferry-fetch -i selection.json --store /var/ferry --since january/bundle.json | ferry-pack february
 
 An update holds the images that are new or moved since then, each with all of its layers.
+
+What the images will meet at the registry of the closed side tells --target FILE, where FILE is what ferry-publish probe has written there, before the first layer is downloaded. Only ferry-pack --target can look into configs too.
 `
 
 func main() {
@@ -86,6 +90,9 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 			return err
 		}
 		documents = append(documents, earlier)
+	}
+	if j.ahead, err = f.Ahead.Prospect(ctx, s); err != nil {
+		return err
 	}
 	inputs, err := stage.InputsOf(nil, documents...)
 	if err != nil {
@@ -166,6 +173,7 @@ type job struct {
 	host      string                // of all sources, "" for several
 	standing  map[string]oci.Digest // at the target already, nil unless --since is given
 	store     *store.Dir
+	ahead     *ahead.Prospect // nil unless --target is given
 }
 
 // standing is what the target has when the earlier document is true.
@@ -272,8 +280,8 @@ func (f *flags) fetch(ctx context.Context, s *stage.Session, j *job, get downloa
 		contents.LeaveOut(j.standing)
 		s.Log.Info(fmt.Sprintf("the update has %d images; %d stand at the target already", len(contents.Images), len(contents.Assumed)))
 	}
-	if get == nil {
-		return contents, nil
+	if err := j.ahead.Look(ctx, s, &contents, j.store); err != nil || get == nil {
+		return contents, err
 	}
 	s.Summary.Overview = contents.Overview
 	figures, err := get(ctx, transfer.Downloader{

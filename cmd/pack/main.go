@@ -27,9 +27,8 @@ type flags struct {
 	Gost      bool             `name:"gost-digest" help:"Write a file NAME.gostsum beside each file NAME: its hash by GOST R 34.11-2012, 256 bits, as 64 hex digits."`
 	Force     bool             `help:"Replace the archives or layouts of another bundle that are in the directory."`
 	SignKey   string           `placeholder:"FILE" help:"Sign bundle.json with the Ed25519 key in FILE, which ssh-keygen or openssl has made."`
-	Target    string           `placeholder:"FILE" help:"Warn of what these images will meet at the registry that FILE tells of, a Target of ferry-publish probe: names and media types that it refuses, and so on. The bundle is the same."`
-	Strict    bool             `name:"target-strict" help:"With --target: where there is anything to warn of, write nothing and end with exit status 3."`
 	Parallel  int              `default:"2" placeholder:"N" help:"Write at most ${default} archives, or blobs of layouts, at a time."`
+	Ahead     ahead.Flags      `embed:""`
 }
 
 const description = `
@@ -73,10 +72,7 @@ func (f *flags) Validate() error {
 	if f.Layouts && (f.ChunkSize != 0 || f.Gost) {
 		return errors.New("--chunk-size and --gost-digest are for archives, and with --layouts there are none; leave one of them out")
 	}
-	if f.Strict && f.Target == "" {
-		return errors.New("--target-strict is about --target, which is not given")
-	}
-	return nil
+	return f.Ahead.Check()
 }
 
 func (f *flags) run(ctx context.Context, s *stage.Session) error {
@@ -144,15 +140,8 @@ func (f *packing) run(ctx context.Context, s *stage.Session) error {
 
 // lookAhead warns of what the contents will meet at --target.
 func (f *flags) lookAhead(ctx context.Context, s *stage.Session, inventory *contract.InventorySpec) error {
-	if f.Target == "" {
-		return nil
-	}
-	target, err := ahead.Read(ctx, s, f.Target)
-	if err != nil {
-		return err
-	}
-	place, err := ahead.Below(target)
-	if err != nil {
+	prospect, err := f.Ahead.Prospect(ctx, s)
+	if prospect == nil || err != nil {
 		return err
 	}
 	from, err := content.Open(ctx, inventory)
@@ -160,13 +149,7 @@ func (f *flags) lookAhead(ctx context.Context, s *stage.Session, inventory *cont
 		return err
 	}
 	defer from.Close()
-	sure, perhaps, err := ahead.Look(ctx, target, &inventory.Contents, place, from)
-	all := append(sure, perhaps...)
-	if err != nil || f.Strict {
-		return errors.Join(append(all, err)...)
-	}
-	ahead.Warn(s, all)
-	return nil
+	return prospect.Look(ctx, s, &inventory.Contents, from)
 }
 
 // finished is the Bundle that the directory is, and its text, if it has these

@@ -64,7 +64,7 @@ func (j Journey) inside(ctx context.Context) ([]Finding, error) {
 func (j Journey) look(seen *insight, entry contract.Manifest, configs bool) error {
 	body, err := j.read(entry.Digest, entry.Size)
 	if err != nil {
-		return err
+		return unlessLacking(err)
 	}
 	m, err := oci.ParseManifest(entry.MediaType, body)
 	if err != nil {
@@ -95,6 +95,13 @@ func (j Journey) look(seen *insight, entry contract.Manifest, configs bool) erro
 	text, err := j.read(m.Blobs[0].Digest, m.Blobs[0].Size)
 	if err == nil && isBare(text) {
 		seen.bare = append(seen.bare, entry.Digest)
+	}
+	return unlessLacking(err)
+}
+
+func unlessLacking(err error) error {
+	if fault.KindOf(err) == fault.NotFound {
+		return nil
 	}
 	return err
 }

@@ -22,7 +22,8 @@ type Journey struct {
 	Contents *contract.Contents
 	// Place is where a path of the contents lands.
 	Place func(path string) oci.Repository
-	// Content has the manifests of the contents, and configs.
+	// Content has the manifests of the contents, and configs. What it lacks is not
+	// looked into: before a download there are no configs yet.
 	Content store.Reader
 }
 
