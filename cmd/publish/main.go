@@ -14,6 +14,7 @@ import (
 	"ferry/cmd/internal/signing"
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/oci"
 	"ferry/pkg/progress"
 	"ferry/pkg/stage"
 	"ferry/pkg/summary"
@@ -134,11 +135,7 @@ func (f *flags) run(ctx context.Context, s *stage.Session) error {
 	if s.Verb == "verify" {
 		return f.verify(ctx, s)
 	}
-	target, err := connect.Repository("target", f.Publish.Target)
-	if err != nil {
-		return err
-	}
-	prefixes, err := f.prefixes()
+	target, prefixes, err := f.place(f.Publish.Target)
 	if err != nil {
 		return err
 	}
@@ -225,6 +222,17 @@ func elsewhere(receipt *contract.ReceiptSpec) string {
 		return ""
 	}
 	return fmt.Sprintf(", %d of them outside of it (--map)", n)
+}
+
+// place is the word of a command line that names the target, and what lands
+// elsewhere.
+func (f *flags) place(word string) (oci.Repository, []transfer.Prefix, error) {
+	target, err := connect.Repository("target", word)
+	if err != nil {
+		return target, nil, err
+	}
+	prefixes, err := f.prefixes()
+	return target, prefixes, err
 }
 
 func (f *flags) prefixes() ([]transfer.Prefix, error) {

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"ferry/cmd/internal/ahead"
-	"ferry/cmd/internal/connect"
 	"ferry/pkg/bundle"
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
@@ -39,7 +38,7 @@ func (f *flags) probe(ctx context.Context, s *stage.Session) error {
 	if err := f.refuse(s, "probe finds out what the target can do", map[string]bool{"--sign-key": f.SignKey != ""}); err != nil {
 		return err
 	}
-	root, err := connect.Repository("target", f.Probe.Target)
+	root, prefixes, err := f.place(f.Probe.Target)
 	if err != nil {
 		return err
 	}
@@ -47,10 +46,6 @@ func (f *flags) probe(ctx context.Context, s *stage.Session) error {
 	if size < probe.SmallestBody || size > probe.LargestBody {
 		return fault.Newf(fault.Usage, "--body-limit-probe", "%d bytes are too few to tell anything, or too many to find it out; it is %d at least, and %d at most",
 			size, probe.SmallestBody, probe.LargestBody)
-	}
-	prefixes, err := f.prefixes()
-	if err != nil {
-		return err
 	}
 	repos, docs, err := f.destinations(ctx, s, transfer.Landing(root, prefixes))
 	if err != nil {

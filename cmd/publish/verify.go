@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"ferry/cmd/internal/connect"
 	"ferry/pkg/contract"
 	"ferry/pkg/progress"
 	"ferry/pkg/stage"
@@ -17,11 +16,7 @@ func (f *flags) verify(ctx context.Context, s *stage.Session) error {
 	if err := f.refuse(s, "verify asks for all blobs anyway, and writes nothing", nil); err != nil {
 		return err
 	}
-	target, err := connect.Repository("target", f.Verify.Target)
-	if err != nil {
-		return err
-	}
-	prefixes, err := f.prefixes()
+	target, prefixes, err := f.place(f.Verify.Target)
 	if err != nil {
 		return err
 	}
