@@ -15,7 +15,7 @@ import (
 
 // listFrom is the number of tags from which on a repository that lacks one of
 // them is asked for its list: one request instead of as many.
-const listFrom = 3
+const listFrom = 2
 
 // compare returns the tasks whose tag does not stand yet, sorted by phase. One
 // tag of each repository goes first: where it is missing, the repository's list
