@@ -45,7 +45,7 @@ reliability: build
 # Pulls and pushes through faults and kills for SECONDS (600), and compares what they end with. A loss names its seed:
 # SEED=n LOOPS=1 make soak repeats it.
 soak: build
-	@go run ./e2e/cmd/soak bin
+	@LOG=e2e/reliability/soak.txt go run ./e2e/cmd/soak bin
 
 # What ferry costs, as ratios to what the least and other tools cost in the same run: docs/performance.md. Needs Linux and
 # 12 GB of disk (BENCH=--dir=...), and takes its time. micro.txt is for benchstat: COUNT=10 make bench, twice.

@@ -14,11 +14,17 @@ test tries; a test that covers several failures is counted at each.
 
 `
 
+// Logs are of what takes too long for a run of the tests.
+type Logs struct {
+	Fuzzed []Fuzzed
+	Soaked []Soaked
+}
+
 // Write returns the text of the page.
-func Write(rows []Row, results *Results, fuzzed []Fuzzed) []byte {
+func Write(rows []Row, results *Results, logs Logs) []byte {
 	var out strings.Builder
 	out.WriteString(head)
-	out.WriteString(figures(rows, results, fuzzed))
+	out.WriteString(figures(rows, results, logs))
 	letter := ""
 	for _, r := range rows {
 		if r.Code[:1] != letter {
@@ -27,9 +33,14 @@ func Write(rows []Row, results *Results, fuzzed []Fuzzed) []byte {
 		}
 		out.WriteString(line(r, results))
 	}
+	out.WriteString("\n## Soaks\n\nPulls and pushes in loops, through faults and kills; what each loop ends with is compared by digest.\n\n" +
+		"| minutes | loops | runs of stages | faults | kills | losses |\n|--:|--:|--:|--:|--:|--:|\n")
+	for _, s := range logs.Soaked {
+		fmt.Fprintf(&out, "| %.1f | %d | %d | %d | %d | %d |\n", float64(s.Seconds)/60, s.Loops, s.Runs, s.Faults, s.Kills, s.Losses)
+	}
 	out.WriteString("\n## Fuzzing\n\nInputs that were made up while looking for one that breaks a reader; summed over all sessions.\n\n" +
 		"| target | minutes | executions | crashers left |\n|---|--:|--:|--:|\n")
-	for _, f := range fuzzed {
+	for _, f := range logs.Fuzzed {
 		fmt.Fprintf(&out, "| %s | %.1f | %d | %d |\n", f.Target, f.Seconds/60, f.Executions, f.Crashers)
 	}
 	return []byte(out.String())
@@ -65,7 +76,7 @@ func line(r Row, results *Results) string {
 }
 
 // figures sums up the page.
-func figures(rows []Row, results *Results, fuzzed []Fuzzed) string {
+func figures(rows []Row, results *Results, logs Logs) string {
 	var out strings.Builder
 	proven, held, cases := 0, 0, int64(0)
 	counted := map[string]bool{}
@@ -94,11 +105,18 @@ func figures(rows []Row, results *Results, fuzzed []Fuzzed) string {
 		fmt.Fprintf(&out, "- %s: %d\n", strings.ReplaceAll(name, "-", " "), results.Figures[name]) // attributes have no spaces
 	}
 	executions, crashers := int64(0), 0
-	for _, f := range fuzzed {
+	for _, f := range logs.Fuzzed {
 		executions += f.Executions
 		crashers += f.Crashers
 	}
 	fmt.Fprintf(&out, "- fuzz executions: %d, crashers left: %d\n", executions, crashers)
+	var all Soaked
+	for _, s := range logs.Soaked {
+		all.Faults += s.Faults
+		all.Kills += s.Kills
+		all.Losses += s.Losses
+	}
+	fmt.Fprintf(&out, "- soaks: %d, with %d faults and %d kills; losses: %d\n", len(logs.Soaked), all.Faults, all.Kills, all.Losses)
 	return out.String()
 }
 

@@ -112,7 +112,10 @@ func TestReadResults(t *testing.T) {
 		{Code: "N2", Number: 2, Tests: []string{"x.TestGone"}},
 		{Code: "Q1", Number: 1, Does: "nothing, for a reason"},
 	}
-	page := string(Write(rows, results, []Fuzzed{{"x.FuzzA", 90, 1000, 0}}))
+	page := string(Write(rows, results, Logs{
+		Fuzzed: []Fuzzed{{"x.FuzzA", 90, 1000, 0}},
+		Soaked: []Soaked{{600, 4, 30, 20, 10, 1}, {60, 1, 5, 2, 3, 0}},
+	}))
 	for _, line := range []string{
 		"| B1 | x.TestA, x.TestLoop | 502 | held |\n",
 		"| B2 | x.TestA, x.TestB | 3 | **failed: x.TestB** |\n",
@@ -123,6 +126,8 @@ func TestReadResults(t *testing.T) {
 		"- inputs: 10\n",
 		"- fuzz executions: 1000, crashers left: 0\n",
 		"| x.FuzzA | 1.5 | 1000 | 0 |\n",
+		"- soaks: 2, with 22 faults and 13 kills; losses: 1\n",
+		"| 10.0 | 4 | 30 | 20 | 10 | 1 |\n",
 	} {
 		if !strings.Contains(page, line) {
 			t.Errorf("the page lacks %q:\n%s", line, page)
@@ -147,6 +152,24 @@ func TestReadFuzzed(t *testing.T) {
 	}
 	write("x.FuzzB was good\n")
 	if _, err := ReadFuzzed(path); err == nil {
+		t.Error("a line that says nothing is accepted")
+	}
+}
+
+// The committed log can be read, and a loss in it was mended.
+func TestSoakLog(t *testing.T) {
+	soaked, err := ReadSoaked(in(SoakLog))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(soaked); n == 0 || soaked[n-1].Losses > 0 || soaked[n-1].Faults == 0 {
+		t.Errorf("the last of %v lost something, or was not disturbed", soaked)
+	}
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, []byte("nothing was lost\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadSoaked(path); err == nil {
 		t.Error("a line that says nothing is accepted")
 	}
 }

@@ -38,11 +38,14 @@ func run(args []string, events io.Reader) error {
 	if err != nil {
 		return err
 	}
-	fuzzed, err := reliability.ReadFuzzed(in(reliability.FuzzLog))
-	if err != nil {
+	var logs reliability.Logs
+	if logs.Fuzzed, err = reliability.ReadFuzzed(in(reliability.FuzzLog)); err != nil {
 		return err
 	}
-	page := reliability.Write(rows, results, fuzzed)
+	if logs.Soaked, err = reliability.ReadSoaked(in(reliability.SoakLog)); err != nil {
+		return err
+	}
+	page := reliability.Write(rows, results, logs)
 	if err := os.WriteFile(in(reliability.Page), page, 0o644); err != nil {
 		return err
 	}

@@ -1,11 +1,11 @@
 // Command soak is "make soak": pulls and pushes for a while, disturbed in all ways,
 // and proves that nothing is lost.
 //
-//	SECONDS=600 SEED=1 LOOPS=0 soak DIRECTORY-OF-BINARIES
+//	SECONDS=600 SEED=1 LOOPS=0 LOG=FILE soak DIRECTORY-OF-BINARIES
 //
 // SEED is taken from the clock where it is not given, and printed. A loss names the
 // seed of its loop: SEED=n LOOPS=1 repeats that loop. The exit status is 1 when
-// something was lost.
+// something was lost. FILE gets a line for a run that came to its end.
 package main
 
 import (
@@ -59,9 +59,14 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(opts.Dir)) }()
 	fmt.Fprintf(out, "seed %d, %d seconds\n", opts.Seed, seconds)
+	began := time.Now()
 	result, err := soak.Run(ctx, opts)
 	if result != nil {
-		fmt.Fprintf(out, "%v, seed %d\n", result, opts.Seed)
+		line := fmt.Sprintf("%.0f s: %v, seed %d\n", time.Since(began).Seconds(), result, opts.Seed)
+		_, _ = io.WriteString(out, line)
+		if err == nil {
+			err = note(os.Getenv("LOG"), line)
+		}
 	}
 	switch {
 	case errors.Is(err, context.Canceled) && len(result.Losses) == 0:
@@ -72,4 +77,17 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return fmt.Errorf("%d losses", len(result.Losses))
 	}
 	return nil
+}
+
+// note appends a line to the log, if there is one.
+func note(path, line string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line)
+	return errors.Join(err, f.Close())
 }
