@@ -39,6 +39,28 @@ var vectors = []struct{ name, message, sum256, sum512 string }{
 	},
 }
 
+// forms are the ways to the same sums.
+var forms = []struct {
+	name string
+	wide bool
+	has  bool // this processor
+}{{"tables", false, true}, {"wide", true, haveWide}}
+
+// inEachForm runs a test for each of the forms; newHash is newDigest of that form.
+func inEachForm(t *testing.T, test func(t *testing.T, newHash func(size int) hash.Hash)) {
+	for _, form := range forms {
+		t.Run(form.name, func(t *testing.T) {
+			if !form.has {
+				t.Skip("this processor has not got the instructions")
+			}
+			test(t, func(size int) hash.Hash { return newDigest(size, form.wide) })
+		})
+	}
+}
+
+// sizes are those of the sums.
+var sizes = []int{Size256, Size512}
+
 // sumOf hashes data in one piece.
 func sumOf(h hash.Hash, data []byte) string {
 	h.Reset()
@@ -49,12 +71,14 @@ func sumOf(h hash.Hash, data []byte) string {
 func TestVectors(t *testing.T) {
 	for _, v := range vectors {
 		t.Run(v.name, func(t *testing.T) {
-			if got := sumOf(New256(), []byte(v.message)); got != v.sum256 {
-				t.Errorf("256: %s, want %s", got, v.sum256)
-			}
-			if got := sumOf(New512(), []byte(v.message)); got != v.sum512 {
-				t.Errorf("512: %s, want %s", got, v.sum512)
-			}
+			inEachForm(t, func(t *testing.T, newHash func(int) hash.Hash) {
+				if got := sumOf(newHash(Size256), []byte(v.message)); got != v.sum256 {
+					t.Errorf("256: %s, want %s", got, v.sum256)
+				}
+				if got := sumOf(newHash(Size512), []byte(v.message)); got != v.sum512 {
+					t.Errorf("512: %s, want %s", got, v.sum512)
+				}
+			})
 			// The definition below, by which the rest is judged.
 			if got := hex.EncodeToString(defined(Size512, []byte(v.message))); got != v.sum512 {
 				t.Errorf("the definition: %s, want %s", got, v.sum512)
@@ -63,18 +87,75 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// Around the ends of blocks, where padding, length and sum change.
-func TestEveryLengthIsAsDefined(t *testing.T) {
-	random := rand.NewChaCha8([32]byte{1})
-	data := make([]byte, 3*BlockSize+2)
-	random.Read(data)
-	for n := range data {
-		for _, h := range []hash.Hash{New256(), New512()} {
-			if got, want := sumOf(h, data[:n]), hex.EncodeToString(defined(h.Size(), data[:n])); got != want {
-				t.Errorf("%d bytes, sum of %d: %s, want %s", n, h.Size(), got, want)
+// What users get: the wide form where the processor has it, and its sums.
+func TestNewTakesTheWideFormWhereItIs(t *testing.T) {
+	for _, v := range vectors {
+		for want, h := range map[string]hash.Hash{v.sum256: New256(), v.sum512: New512()} {
+			if got := sumOf(h, []byte(v.message)); got != want {
+				t.Errorf("%s: %s, want %s", v.name, got, want)
+			}
+			if wide := h.(*digest).wide; wide != haveWide {
+				t.Errorf("the form for sums of %d is wide: %v, want %v", h.Size(), wide, haveWide)
 			}
 		}
 	}
+}
+
+// From the same chain the same block leads to the same chain, in both forms. Every
+// bit of each, alone and among random ones, and every length that 64 bits can tell.
+func TestFormsAgree(t *testing.T) {
+	if !haveWide {
+		t.Skip("this processor has not got the instructions")
+	}
+	random := rand.New(rand.NewPCG(5, 6))
+	some := func() (w words) {
+		for i := range w {
+			w[i] = random.Uint64()
+		}
+		return w
+	}
+	agree := func(h words, n uint64, m words) {
+		t.Helper()
+		got, want := h, h
+		p := m.bytes()
+		compressWide(&got, n, &p)
+		compressTables(&want, n, &m)
+		if got != want {
+			t.Fatalf("chain %x, %d bits, block %x: %x, want %x", h, n, m, got, want)
+		}
+	}
+	for range 10000 {
+		agree(some(), random.Uint64()>>random.IntN(64), some())
+	}
+	for bit := range 8 * BlockSize {
+		var one words
+		one[bit/64] = 1 << (bit % 64)
+		agree(one, 0, words{})
+		agree(words{}, 0, one)
+		agree(words{}, one[0], words{})
+	}
+}
+
+// Around the ends of blocks, where padding, length and sum change.
+func TestEveryLengthIsAsDefined(t *testing.T) {
+	random := rand.NewChaCha8([32]byte{1})
+	data := make([]byte, 200)
+	random.Read(data)
+	want := map[int][]string{}
+	for _, size := range sizes {
+		for n := range len(data) + 1 {
+			want[size] = append(want[size], hex.EncodeToString(defined(size, data[:n])))
+		}
+	}
+	inEachForm(t, func(t *testing.T, newHash func(int) hash.Hash) {
+		for size, sums := range want {
+			for n, sum := range sums {
+				if got := sumOf(newHash(size), data[:n]); got != sum {
+					t.Errorf("%d bytes, sum of %d: %s, want %s", n, size, got, sum)
+				}
+			}
+		}
+	})
 }
 
 // The sum of the blocks overflows, from word to word and beyond the last.
@@ -87,50 +168,60 @@ func TestCarriesAreAsDefined(t *testing.T) {
 		"a carry out of each word":    {bytes.Repeat([]byte{0, 0, 0, 0, 0, 0, 0, 0x80}, 8), bytes.Repeat([]byte{0, 0, 0, 0, 0, 0, 0, 0x80}, 8)},
 		"a carry into a full word":    {append(bytes.Repeat([]byte{0xff}, 16), zeros[16:]...), one, append(zeros[:8:8], ones[8:]...)},
 	} {
-		data := bytes.Join(blocks, nil)
-		if got, want := sumOf(New256(), data), hex.EncodeToString(defined(Size256, data)); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			data := bytes.Join(blocks, nil)
+			want := hex.EncodeToString(defined(Size256, data))
+			inEachForm(t, func(t *testing.T, newHash func(int) hash.Hash) {
+				if got := sumOf(newHash(Size256), data); got != want {
+					t.Errorf("%s, want %s", got, want)
+				}
+			})
+		})
 	}
 }
 
 // However a message is cut into writes, and whatever sums are asked for on the
 // way, the sum is that of the whole. Many bytes are 0xff, for carries.
 func TestSplitWritesAreAsDefined(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	for range 100 {
-		data := make([]byte, random.IntN(20*BlockSize))
-		for i := range data {
-			data[i] = byte(random.Uint32() | -random.Uint32N(2)) // half of them all ones
-		}
-		for _, h := range []hash.Hash{New256(), New512()} {
-			var cuts []int
-			for rest := data; len(rest) > 0; {
-				n := min(len(rest), random.IntN(1+random.IntN(5*BlockSize)))
-				if m, err := h.Write(rest[:n]); m != n || err != nil {
-					t.Fatalf("Write of %d bytes returns %d, %v", n, m, err)
+	inEachForm(t, func(t *testing.T, newHash func(int) hash.Hash) {
+		random := rand.New(rand.NewPCG(1, 2))
+		for range 100 {
+			data := make([]byte, random.IntN(20*BlockSize))
+			for i := range data {
+				data[i] = byte(random.Uint32() | -random.Uint32N(2)) // half of them all ones
+			}
+			for _, size := range sizes {
+				h := newHash(size)
+				var cuts []int
+				for rest := data; len(rest) > 0; {
+					n := min(len(rest), random.IntN(1+random.IntN(5*BlockSize)))
+					if m, err := h.Write(rest[:n]); m != n || err != nil {
+						t.Fatalf("Write of %d bytes returns %d, %v", n, m, err)
+					}
+					cuts, rest = append(cuts, n), rest[n:]
+					if random.IntN(4) == 0 {
+						h.Sum(nil)
+					}
 				}
-				cuts, rest = append(cuts, n), rest[n:]
-				if random.IntN(4) == 0 {
-					h.Sum(nil)
+				got, want := h.Sum([]byte("head"))[4:], defined(size, data)
+				if !bytes.Equal(got, want) {
+					t.Fatalf("%x in pieces of %d: %x, want %x", data, cuts, got, want)
 				}
 			}
-			got, want := h.Sum([]byte("head"))[4:], defined(h.Size(), data)
-			if !bytes.Equal(got, want) {
-				t.Fatalf("%x in pieces of %d: %x, want %x", data, cuts, got, want)
-			}
 		}
-	}
+	})
 }
 
 func TestWriteAllocatesNothing(t *testing.T) {
-	h, data, sum := New256(), make([]byte, 1000), make([]byte, 0, Size256)
-	if n := testing.AllocsPerRun(10, func() { h.Write(data); h.Sum(sum) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
+	inEachForm(t, func(t *testing.T, newHash func(int) hash.Hash) {
+		h, data, sum := newHash(Size256), make([]byte, 1000), make([]byte, 0, Size256)
+		if n := testing.AllocsPerRun(10, func() { h.Write(data); h.Sum(sum) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	})
 }
 
-// FuzzWrite cuts a message at two places.
+// FuzzWrite cuts a message at two places, for each form.
 func FuzzWrite(f *testing.F) {
 	for _, v := range vectors {
 		f.Add([]byte(v.message), 1, 64)
@@ -142,12 +233,19 @@ func FuzzWrite(f *testing.F) {
 		}
 		a = min(max(a, 0), len(data))
 		b = min(max(b, a), len(data))
-		for _, h := range []hash.Hash{New256(), New512()} {
-			for _, piece := range [][]byte{data[:a], data[a:b], data[b:]} {
-				h.Write(piece)
-			}
-			if got, want := h.Sum(nil), defined(h.Size(), data); !bytes.Equal(got, want) {
-				t.Errorf("%x cut at %d and %d: %x, want %x", data, a, b, got, want)
+		for _, size := range sizes {
+			want := defined(size, data)
+			for _, form := range forms {
+				if !form.has {
+					continue
+				}
+				h := newDigest(size, form.wide)
+				for _, piece := range [][]byte{data[:a], data[a:b], data[b:]} {
+					h.Write(piece)
+				}
+				if got := h.Sum(nil); !bytes.Equal(got, want) {
+					t.Errorf("%s: %x cut at %d and %d: %x, want %x", form.name, data, a, b, got, want)
+				}
 			}
 		}
 	})
