@@ -33,7 +33,9 @@ func (e *carried) ferry(ctx context.Context) ([]contender, error) {
 		{name: results.Ferry, pull: e.intoArchives(), pushes: pushes},
 		{name: results.FerryStore, pull: e.throughStore},
 	}
-	if e.content.Name == deckhouse { // the one with several archives
+	// On one machine sums have a chance with several archives alone; on a long line
+	// there is time for them.
+	if e.content.Name == deckhouse || e.Line != nil {
 		all = append(all, contender{name: results.FerryGOST, pull: e.intoArchives("--gost-digest")})
 	}
 	return all, nil

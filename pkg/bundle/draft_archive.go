@@ -142,10 +142,7 @@ func (a *draftArchive) await(ctx context.Context, want int64) (int64, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for {
-		if a.front == len(a.arrived) {
-			return a.plan.size, nil
-		}
-		if end := a.plan.entries[a.front].offset - a.plan.entries[a.front].frontSize(); end >= want {
+		if end := a.complete(); end >= want {
 			return end, nil
 		}
 		if err := context.Cause(ctx); err != nil {
@@ -153,6 +150,15 @@ func (a *draftArchive) await(ctx context.Context, want int64) (int64, error) {
 		}
 		a.changed.Wait()
 	}
+}
+
+// complete is up to where the archive is. a.mu is held.
+func (a *draftArchive) complete() int64 {
+	if a.front == len(a.arrived) {
+		return a.plan.size
+	}
+	next := a.plan.entries[a.front]
+	return next.offset - next.frontSize()
 }
 
 // follow hashes the archive from its first byte to its last, as they arrive, with

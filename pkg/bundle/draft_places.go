@@ -72,6 +72,14 @@ func (d draftPlaces) Place(desc oci.Descriptor) (store.Place, int64, error) {
 	return p, held, nil
 }
 
+// Checked implements store.Places: the sums need not wait until it is durable. When
+// it does not get so, there is no use for them.
+func (d draftPlaces) Checked(w store.Whole) {
+	for _, s := range w.Place.(*draftPlace).spots { // Place made it
+		s.archive.arrive(s.entry)
+	}
+}
+
 // Settle implements store.Places.
 func (d draftPlaces) Settle(group []store.Whole) ([]oci.Digest, error) {
 	lines := map[*draftArchive]*strings.Builder{}
@@ -105,11 +113,6 @@ func (d draftPlaces) Settle(group []store.Whole) ([]oci.Digest, error) {
 		delete(d.held, digest)
 	}
 	d.mu.Unlock()
-	for _, w := range group {
-		for _, s := range w.Place.(*draftPlace).spots {
-			s.archive.arrive(s.entry)
-		}
-	}
 	return digests, nil
 }
 

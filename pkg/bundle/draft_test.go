@@ -508,6 +508,32 @@ func TestDraftKeepsOthersOut(t *testing.T) {
 	wantFault(t, err, fault.Usage, "another run")
 }
 
+// The sum of an archive takes in what has come and was proven, whether it is on the
+// disk or not: else it would begin each stretch when that is synced.
+func TestSumsDoNotWaitForTheDisk(t *testing.T) {
+	_, contents, content := reference(t, Options{})
+	d := openDraft(t, t.TempDir(), contents, nil, Options{})
+	defer d.Close()
+	for _, p := range contents.Parts() {
+		desc := oci.Descriptor{Digest: p.Digest, Size: p.Size}
+		if err := store.Put(t.Context(), d, desc, bytes.NewReader(content.blobs[p.Digest])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for digest := range d.spots {
+		if d.has(digest) {
+			t.Fatalf("%s was synced, so this test shows nothing", digest)
+		}
+	}
+	for _, a := range d.archives {
+		a.mu.Lock()
+		if end := a.complete(); end != a.plan.size {
+			t.Errorf("%s: %d of %d bytes can be summed", a.plan.name, end, a.plan.size)
+		}
+		a.mu.Unlock()
+	}
+}
+
 func FuzzDraftLog(f *testing.F) {
 	d := oci.DigestOf([]byte("x"))
 	head := `{"madeFrom":"` + string(d) + `","files":[]}` + "\n"

@@ -72,7 +72,7 @@ func (d *Display) SetTotal(bytes, images int64) {
 // AddBytes implements Tracker.
 func (d *Display) AddBytes(n int64) {
 	d.started()
-	d.meter.bytes.Add(n)
+	d.meter.add(n)
 }
 
 // AddImages implements Tracker.

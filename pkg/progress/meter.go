@@ -46,6 +46,14 @@ func (m *meter) start(now time.Time) {
 	m.began, m.last, m.percent = now, now, unknown
 }
 
+// add counts bytes. Sizes may be those that a document names, which can be any: a sum
+// that no longer fits stays what it can be at most.
+func (m *meter) add(n int64) {
+	if m.bytes.Add(n) < 0 {
+		m.bytes.Store(math.MaxInt64)
+	}
+}
+
 // read returns the state at now; done is set for the last one.
 func (m *meter) read(now time.Time, done bool) state {
 	m.mu.Lock()

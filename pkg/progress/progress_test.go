@@ -214,6 +214,7 @@ func FuzzPercent(f *testing.F) {
 	f.Add([]byte{0, 100, 1, 50, 0, 200, 1, 50, 1, 50, 1, 50}) // the total grows at half time
 	f.Add([]byte{2, 3, 3, 3, 0, 255, 1, 255, 1, 1})           // images first, bytes later
 	f.Add([]byte{1, 200, 0, 10, 0, 0, 4, 4, 0, 20})           // more than announced
+	f.Add(bytes.Repeat([]byte{46, 255}, 600))                 // more than 63 bits can tell
 	f.Fuzz(func(t *testing.T, script []byte) {
 		var m meter
 		now := time.Unix(0, 0)
@@ -225,7 +226,7 @@ func FuzzPercent(f *testing.F) {
 			case 0:
 				m.totalBytes.Store(n << (script[i] % 50))
 			case 1:
-				m.bytes.Add(n << (script[i] % 50))
+				m.add(n << (script[i] % 50))
 			case 2:
 				m.totalImages.Store(n)
 			case 3:
@@ -244,7 +245,7 @@ func checkState(t *testing.T, s state, atLeast, atMost int) int {
 	if s.percent < atLeast || s.percent > atMost {
 		t.Fatalf("percent is %d after %d, at most %d may be shown: %+v", s.percent, atLeast, atMost, s)
 	}
-	if s.rate < 0 || s.secondsLeft < unknown {
+	if s.bytes < 0 || s.rate < 0 || s.secondsLeft < unknown {
 		t.Fatalf("negative figures: %+v", s)
 	}
 	text := s.event("p")

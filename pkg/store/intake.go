@@ -20,6 +20,9 @@ type Places interface {
 	// its first bytes were kept there earlier, which nobody vouches for.
 	// Kinds: fault.Local, and fault.Usage for a blob that has no place.
 	Place(desc oci.Descriptor) (place Place, held int64, err error)
+	// Checked tells of a blob that is whole, and not durable yet: whoever wants to
+	// read it on may begin.
+	Checked(w Whole)
 	// Settle makes whole blobs durable and then gives them their final form,
 	// which ends their places. It returns those for which that is done, also
 	// beside an error. One call is made at a time.
@@ -192,6 +195,7 @@ func (t *Intake) ingest(ctx context.Context, desc oci.Descriptor, release func()
 // enqueue adds a blob to the next group, and makes that durable when it is full.
 // The caller waits then, which bounds the open files and the bytes at stake.
 func (t *Intake) enqueue(ctx context.Context, w Whole) error {
+	t.places.Checked(w)
 	t.mu.Lock()
 	t.pending[w.Desc.Digest] = true
 	t.queue = append(t.queue, w)

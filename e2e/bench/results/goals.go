@@ -48,6 +48,10 @@ func goalsOf(e *Edition, far bool) []Goal {
 	}
 	j.pull(pull, wall, far)
 	j.push(push, wall)
+	j.pushTime(e.Best(Push, Ferry), wall)
+	for _, row := range []*Row{pull, e.Best(Push, FerryStream), e.Best(Push, Ferry)} {
+		j.others(row)
+	}
 	j.pushAgain(e.Best(Repush, Ferry, FerryStream))
 	j.sums(pull, e.Best(Pull, FerryGOST))
 	return j.goals
@@ -108,8 +112,8 @@ func (j *judge) push(row *Row, wall float64) {
 		return
 	}
 	e := j.edition
-	if limit := e.Best(Push, Limit, DirectLimit); limit != nil {
-		j.time(row.Name+": time of a push, times the limit", row.Took()/limit.Took(), wall)
+	if row.Name != Ferry {
+		j.pushTime(row, wall)
 	}
 	s := row.Samples[0]
 	j.count(row.Name+": MB that a push writes besides its documents", float64(s.Written-s.Documents)/1e6, 1)
@@ -120,6 +124,28 @@ func (j *judge) push(row *Row, wall float64) {
 	j.count(row.Name+": requests for manifests in a push, but for one, per tag or manifest without one", float64(manifests)/float64(e.Tags+e.Untagged), 2)
 	j.count(row.Name+": requests for blobs in a push, per distinct blob and repository", float64(blobs)/float64(e.Placed), 3)
 	j.memory(row)
+}
+
+func (j *judge) pushTime(row *Row, wall float64) {
+	if limit := j.edition.Best(Push, Limit, DirectLimit); row != nil && limit != nil {
+		j.time(row.Name+": time of a push, times the limit", row.Took()/limit.Took(), wall)
+	}
+}
+
+// others compares with the fastest program that is not ours.
+func (j *judge) others(row *Row) {
+	if row == nil {
+		return
+	}
+	var names []string
+	for _, r := range j.edition.Rows {
+		if !strings.HasPrefix(r.Name, Limit) && !strings.HasPrefix(r.Name, Ferry) {
+			names = append(names, r.Name)
+		}
+	}
+	if fastest := j.edition.Best(row.Way, names...); fastest != nil {
+		j.time(fmt.Sprintf("%s: time of a %s, times that of %s", row.Name, row.Way, fastest.Name), row.Took()/fastest.Took(), 1)
+	}
 }
 
 func (j *judge) pushAgain(row *Row) {

@@ -104,6 +104,14 @@ func TestGoals(t *testing.T) {
 			e.Row(Push, Ferry, "").Samples[0].Network.Requests = map[string]int64{"manifest PUT": 12, "manifest HEAD": 14, "blob HEAD": 120, "upload POST": 110, "upload PUT": 110, "mount": 21}
 			e.Row(Repush, Ferry, "").Samples[0].Network.Requests = map[string]int64{"manifest HEAD": 11}
 		}, []string{"requests for manifests in a push, but for one, per tag or manifest without one", "requests for blobs in a push, per distinct blob and repository", "requests in a second push, per tag"}},
+		{"others are faster", false, func(e *Edition) {
+			e.Row(Push, Ferry, "").Samples = took(5)
+			e.Rows = append(e.Rows, Row{Way: Pull, Name: "crane", Variant: "more", Samples: took(8)},
+				Row{Way: Push, Name: FerryStream, Samples: took(5)}, Row{Way: Push, Name: "oras", Samples: took(4)}, Row{Way: Push, Name: "skopeo", Samples: took(9)})
+		}, []string{"time of a pull, times that of crane", "ferry, --verify stream: time of a push, times that of oras", "time of a push, times that of oras"}},
+		{"the default is slow", false, func(e *Edition) {
+			e.Rows = append(e.Rows, Row{Way: Push, Name: FerryStream, Samples: took(5)})
+		}, []string{"time of a push, times the limit"}},
 		{"sums are slow", false, func(e *Edition) {
 			e.Row(Push, Ferry, "").Samples = took(5)
 			e.Rows = append(e.Rows, Row{Way: Pull, Name: FerryGOST, Samples: took(13)})
