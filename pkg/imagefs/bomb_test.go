@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -20,19 +21,22 @@ import (
 // of zeros of so many bytes.
 func bomb(t *testing.T, size int64, compress func(io.Writer) io.WriteCloser) []byte {
 	t.Helper()
+	return tarred(t, compress, func(w *tar.Writer) error {
+		if err := w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: size, Typeflag: tar.TypeReg}); err != nil {
+			return err
+		}
+		_, err := io.CopyN(w, zeros{}, size)
+		return err
+	})
+}
+
+// tarred is a layer of what fill writes.
+func tarred(t *testing.T, compress func(io.Writer) io.WriteCloser, fill func(*tar.Writer) error) []byte {
+	t.Helper()
 	var stored bytes.Buffer
 	out := compress(&stored)
 	w := tar.NewWriter(out)
-	if err := w.WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: size, Typeflag: tar.TypeReg}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.CopyN(w, zeros{}, size); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
+	if err := errors.Join(fill(w), w.Close(), out.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return stored.Bytes()
@@ -42,9 +46,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-func toGzip(w io.Writer) io.WriteCloser { return fast(w) }
-
-func fast(w io.Writer) *gzip.Writer {
+func toGzip(w io.Writer) io.WriteCloser {
 	out, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 	if err != nil {
 		panic(err)
@@ -64,21 +66,14 @@ func toZstd(w io.Writer) io.WriteCloser {
 // is compressed.
 func emptyFiles(t *testing.T, n int) []byte {
 	t.Helper()
-	var stored bytes.Buffer
-	out := fast(&stored)
-	w := tar.NewWriter(out)
-	for i := range n {
-		if err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("d/%07d", i), Mode: 0o644, Typeflag: tar.TypeReg}); err != nil {
-			t.Fatal(err)
+	return tarred(t, toGzip, func(w *tar.Writer) error {
+		for i := range n {
+			if err := w.WriteHeader(&tar.Header{Name: fmt.Sprintf("d/%07d", i), Mode: 0o644, Typeflag: tar.TypeReg}); err != nil {
+				return err
+			}
 		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return stored.Bytes()
+		return nil
+	})
 }
 
 // wideWindow is a zstd frame that asks its reader for a window of 2 GiB.

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -38,18 +39,13 @@ func goalsOf(e *Edition, far bool) []Goal {
 	if far {
 		wall = 1.10
 	}
-	pull := e.Best(Pull, Ferry)
-	if pull == nil {
-		pull = e.Best(Pull, FerryStore)
-	}
-	push := e.Best(Push, FerryStream)
-	if push == nil {
-		push = e.Best(Push, Ferry)
-	}
+	pull := cmp.Or(e.Best(Pull, Ferry), e.Best(Pull, FerryStore))
+	stream, plain := e.Best(Push, FerryStream), e.Best(Push, Ferry)
 	j.pull(pull, wall, far)
-	j.push(push, wall)
-	j.pushTime(e.Best(Push, Ferry), wall)
-	for _, row := range []*Row{pull, e.Best(Push, FerryStream), e.Best(Push, Ferry)} {
+	j.pushTime(stream, wall)
+	j.pushTime(plain, wall)
+	j.push(cmp.Or(stream, plain))
+	for _, row := range []*Row{pull, stream, plain} {
 		j.others(row)
 	}
 	j.pushAgain(e.Best(Repush, Ferry, FerryStream))
@@ -107,14 +103,11 @@ func (j *judge) pull(row *Row, wall float64, far bool) {
 
 func cpuTime(s Sample) float64 { return s.CPU.Seconds() }
 
-func (j *judge) push(row *Row, wall float64) {
+func (j *judge) push(row *Row) {
 	if row == nil {
 		return
 	}
 	e := j.edition
-	if row.Name != Ferry {
-		j.pushTime(row, wall)
-	}
 	s := row.Samples[0]
 	j.count(row.Name+": MB that a push writes besides its documents", float64(s.Written-s.Documents)/1e6, 1)
 	// An upload that is begun and cancelled asks whether we may write, and the first
