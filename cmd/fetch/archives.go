@@ -11,6 +11,7 @@ import (
 	"ferry/pkg/bundle"
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/sha256pair"
 	"ferry/pkg/stage"
 	"ferry/pkg/transfer"
 )
@@ -80,7 +81,7 @@ func (f *flags) fetchInto(ctx context.Context, s *stage.Session, j *job, dir str
 	var archives []contract.ArchiveFiles
 	contents, err := f.fetch(ctx, s, j, func(ctx context.Context, d transfer.Downloader, contents *contract.Contents) (transfer.Downloaded, error) {
 		opts := f.options()
-		opts.Progress = s.Progress
+		opts.Progress, opts.HashLater = s.Progress, sha256pair.Fast()
 		draft, err := bundle.OpenDraft(ctx, dir, contents, j.store, opts)
 		if err != nil {
 			return transfer.Downloaded{}, err

@@ -29,11 +29,14 @@ import (
 //
 // While it is filled, an archive's files are called NAME.ferry-partial, and a log
 // beside them says what has been received. The sums of an archive follow behind what has
-// arrived.
+// arrived. On that way what an earlier run received is hashed once more, and with
+// [Options.HashLater] what comes in this run is hashed at all: Finish tells what is
+// not as it should be.
 type Draft struct {
 	*store.Intake
 	dir      string
 	gost     bool
+	later    bool // blobs are hashed behind their arrival
 	journal  *journal
 	opened   *handles // of all files, so that they are not too many
 	progress *lateProgress
@@ -49,6 +52,7 @@ type Draft struct {
 	received map[oci.Digest]bool
 	held     map[oci.Digest]int64 // bytes of blobs that are not whole
 	uneven   map[oci.Digest]bool  // held in the first spot, perhaps not in others
+	refused  map[oci.Digest]error // not what they should be; received in the next run
 	failure  error                // of a sum: nothing more is of use
 }
 
@@ -75,7 +79,7 @@ func OpenDraft(ctx context.Context, dir string, contents *contract.Contents, res
 	d := &Draft{
 		dir: dir, gost: opts.Gost, opened: newWriters(dir), unlock: unlock, stop: func() {}, following: &errgroup.Group{},
 		spots: map[oci.Digest][]spot{}, received: map[oci.Digest]bool{},
-		held: map[oci.Digest]int64{}, uneven: map[oci.Digest]bool{},
+		held: map[oci.Digest]int64{}, uneven: map[oci.Digest]bool{}, refused: map[oci.Digest]error{},
 		progress: &lateProgress{to: audible(opts.Progress)},
 	}
 	d.Intake = store.NewIntake(dir, draftPlaces{d})
@@ -83,6 +87,7 @@ func OpenDraft(ctx context.Context, dir string, contents *contract.Contents, res
 		d.Close()
 		return nil, err
 	}
+	d.later = opts.HashLater // not what open copies: that may be damaged here
 	d.follow(ctx)
 	return d, nil
 }
@@ -134,12 +139,13 @@ func (d *Draft) follow(ctx context.Context) {
 		}
 		d.progress.total += a.plan.size
 		d.following.Go(func() error {
-			err := a.follow(ctx, d.gost, buffers, d.progress)
-			if errors.Is(err, errRotten) {
-				err = errors.Join(d.forget(a.rotten), err)
+			f := newFollower(a, d.gost, d.refuse)
+			if err := f.run(ctx, buffers, d.progress); err != nil {
+				d.fail(err)
+				return err
 			}
-			d.fail(err)
-			return err
+			a.result = f.sums.result()
+			return nil
 		})
 	}
 }
@@ -179,6 +185,33 @@ func (d *Draft) fail(err error) {
 	if d.failure == nil {
 		d.failure = err
 	}
+}
+
+// refuse has a blob received again, by the next run: it is not what it should be, as
+// cause tells. All others are still of use.
+func (d *Draft) refuse(digest oci.Digest, cause error) error {
+	d.mu.Lock()
+	_, known := d.refused[digest]
+	if !known {
+		d.refused[digest] = cause
+	}
+	delete(d.received, digest)
+	d.mu.Unlock()
+	if known { // in another place
+		return nil
+	}
+	return d.forget(digest)
+}
+
+// refusals are the causes of all that was refused, sorted by digest.
+func (d *Draft) refusals() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var causes []error
+	for _, digest := range slices.Sorted(maps.Keys(d.refused)) {
+		causes = append(causes, d.refused[digest])
+	}
+	return errors.Join(causes...)
 }
 
 // find looks for what an earlier run left of an archive.
@@ -347,20 +380,20 @@ func (d *Draft) spread(ctx context.Context) error {
 
 // Finish gives the archives their names when everything has been received, and
 // returns their files, sorted by name. The directory is no finished bundle until
-// [Finish]. Kinds: fault.Damaged where something is missing, fault.Transient where
-// what an earlier run received turns out to be damaged, which the next one
-// receives again, Local, Cancelled.
+// [Finish]. Kinds: fault.Damaged where something is missing, fault.Protocol where what
+// came is not what it should be, and fault.Transient where what an earlier run received
+// is damaged, both of which the next run receives again, Local, Cancelled.
 func (d *Draft) Finish(ctx context.Context) ([]contract.ArchiveFiles, error) {
 	if err := d.Sync(ctx); err != nil {
 		return nil, err
 	}
 	for digest := range d.spots {
-		if !d.has(digest) {
+		if !d.has(digest) && !d.isRefused(digest) {
 			return nil, fault.Newf(fault.Damaged, string(digest), "the archives lack it")
 		}
 	}
 	d.progress.begin()
-	if err := d.following.Wait(); err != nil {
+	if err := errors.Join(d.following.Wait(), d.refusals()); err != nil {
 		return nil, err
 	}
 	for _, a := range d.archives {
@@ -413,7 +446,7 @@ func (d *Draft) Close() (err error) {
 
 // arrangeWindow is how far, in bytes of an archive, blobs may come out of their
 // order: its sum cannot follow behind what is missing.
-const arrangeWindow = 256 << 20
+const arrangeWindow = 64 << 20
 
 // Arrange sorts parts of the contents into the order in which they should come:
 // archive by archive, the largest first, so that sums follow close behind; and in

@@ -1,11 +1,7 @@
 package bundle
 
 import (
-	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"hash"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,8 +10,6 @@ import (
 
 	"ferry/pkg/contract"
 	"ferry/pkg/durable"
-	"ferry/pkg/fault"
-	"ferry/pkg/oci"
 )
 
 // partialSuffix is that of an archive's files while they are filled. It names us,
@@ -46,16 +40,15 @@ type draftArchive struct {
 	files    *parts // nil until the archive is laid out
 	log      *draftLog
 	said     progressOf // what earlier runs left
-	rotten   oci.Digest // the blob behind errRotten
 
 	mu      sync.Mutex
 	changed *sync.Cond
-	arrived []bool // by entry
-	front   int    // the first entry that has not arrived
+	arrived []arrival // by entry
+	front   int       // the first entry that has not arrived
 }
 
 func newDraftArchive(opened *handles, p *archivePlan) *draftArchive {
-	a := &draftArchive{opened: opened, plan: p, arrived: make([]bool, len(p.entries))}
+	a := &draftArchive{opened: opened, plan: p, arrived: make([]arrival, len(p.entries))}
 	a.changed = sync.NewCond(&a.mu)
 	return a
 }
@@ -115,143 +108,6 @@ func (a *draftArchive) goOn() error {
 	}
 	a.log = log
 	return nil
-}
-
-// begin counts as arrived what is there.
-func (a *draftArchive) begin() {
-	for i, e := range a.plan.entries {
-		if _, received := a.said.received[e.digest]; received || e.data != nil {
-			a.arrive(i)
-		}
-	}
-}
-
-// arrive notes that an entry is complete.
-func (a *draftArchive) arrive(entry int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.arrived[entry] = true
-	for a.front < len(a.arrived) && a.arrived[a.front] {
-		a.front++
-	}
-	a.changed.Broadcast()
-}
-
-// await returns up to where the archive is complete, as soon as that is want.
-func (a *draftArchive) await(ctx context.Context, want int64) (int64, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for {
-		if end := a.complete(); end >= want {
-			return end, nil
-		}
-		if err := context.Cause(ctx); err != nil {
-			return 0, err
-		}
-		a.changed.Wait()
-	}
-}
-
-// complete is up to where the archive is. a.mu is held.
-func (a *draftArchive) complete() int64 {
-	if a.front == len(a.arrived) {
-		return a.plan.size
-	}
-	next := a.plan.entries[a.front]
-	return next.offset - next.frontSize()
-}
-
-// follow hashes the archive from its first byte to its last, as they arrive, with
-// a buffer of buffers at a time. It sets the result.
-func (a *draftArchive) follow(ctx context.Context, gost bool, buffers chan []byte, progress *lateProgress) error {
-	stop := context.AfterFunc(ctx, func() {
-		a.mu.Lock() // between its look at ctx and its wait await would miss it
-		defer a.mu.Unlock()
-		a.changed.Broadcast()
-	})
-	defer stop()
-	sums := newSums(a.plan.name, len(a.plan.files) > 1, gost)
-	proof := &proof{archive: a, hash: sha256.New()}
-	pos := int64(0)
-	for i, file := range a.files.files {
-		for end := file.start + file.size; pos < end; {
-			limit, err := a.await(ctx, min(end, pos+copySize))
-			if err != nil {
-				return err
-			}
-			n, err := a.hash(pos, min(limit, end), buffers, sums, proof)
-			if err != nil {
-				return err
-			}
-			pos += n
-			progress.add(n)
-		}
-		sums.endFile(a.plan.files[i].Name)
-	}
-	a.result = sums.result()
-	return nil
-}
-
-// hash takes in the next bytes from pos on, up to end, as many as a buffer holds.
-func (a *draftArchive) hash(pos, end int64, buffers chan []byte, sums *sums, proof *proof) (int64, error) {
-	buf := <-buffers
-	defer func() { buffers <- buf }()
-	piece := buf[:min(int64(len(buf)), end-pos)]
-	if _, err := a.files.ReadAt(piece, pos); err != nil {
-		return 0, err
-	}
-	if err := proof.take(pos, piece); err != nil {
-		return 0, err
-	}
-	sums.Write(piece)
-	return int64(len(piece)), nil
-}
-
-// errRotten ends the sum of an archive in which a blob of an earlier run is not
-// what it was any more.
-var errRotten = errors.New("what an earlier run received is damaged")
-
-// proof hashes the blobs that an earlier run received, on the archive's way through
-// its sum. Those of this run were hashed when they came.
-type proof struct {
-	archive *draftArchive
-	entry   int
-	hash    hash.Hash
-}
-
-// take looks at the bytes of the archive from pos on, which follow those that it
-// has seen.
-func (p *proof) take(pos int64, piece []byte) error {
-	entries := p.archive.plan.entries
-	for end := pos + int64(len(piece)); p.entry < len(entries); p.entry++ {
-		e := entries[p.entry]
-		_, inherited := p.archive.said.received[e.digest]
-		inherited = inherited && e.data == nil
-		if from, to := max(pos, e.offset), min(end, e.offset+e.size); inherited && from < to {
-			p.hash.Write(piece[from-pos : to-pos])
-		}
-		if end < e.offset+e.size {
-			return nil
-		}
-		if inherited {
-			if err := p.check(e.digest); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// check compares what was hashed of a blob, and makes ready for the next.
-func (p *proof) check(want oci.Digest) error {
-	got := oci.DigestFromSum(p.hash.Sum(nil))
-	p.hash.Reset()
-	if got == want {
-		return nil
-	}
-	p.archive.rotten = want
-	return fault.New(fault.Transient, string(want), fmt.Errorf("%w (%s)", errRotten, p.archive.plan.name)).
-		Hint("run the same command again; it receives this blob anew")
 }
 
 // name gives the files their names, the first one last: a reader that knows no

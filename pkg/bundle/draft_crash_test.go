@@ -42,7 +42,7 @@ func fillAsChild(dir string) error {
 	if err != nil {
 		return err
 	}
-	d, err := OpenDraft(ctx, dir, contents, nil, Options{ChunkSize: crashChunk, Gost: true})
+	d, err := OpenDraft(ctx, dir, contents, nil, Options{ChunkSize: crashChunk, Gost: true, HashLater: true})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"io"
 	"strings"
 
@@ -22,6 +23,12 @@ func (d *Draft) has(digest oci.Digest) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.received[digest]
+}
+
+func (d *Draft) isRefused(digest oci.Digest) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.refused[digest] != nil
 }
 
 // Stat implements store.Reader.
@@ -49,19 +56,19 @@ func rangeOf(files io.ReaderAt, offset, size int64) blob {
 
 // Place implements store.Places.
 func (d draftPlaces) Place(desc oci.Descriptor) (store.Place, int64, error) {
+	d.mu.Lock()
+	held, uneven, failure := d.held[desc.Digest], d.uneven[desc.Digest], errors.Join(d.failure, d.refused[desc.Digest])
+	delete(d.uneven, desc.Digest)
+	d.mu.Unlock()
+	if failure != nil {
+		return nil, 0, failure
+	}
 	open := openSpots(d.spots[desc.Digest])
 	if len(open) == 0 {
 		return nil, 0, fault.Newf(fault.Usage, string(desc.Digest), "no archive has a place for it")
 	}
 	if size := open[0].planned().size; size != desc.Size {
 		return nil, 0, fault.Newf(fault.Protocol, string(desc.Digest), "it has a place of %d bytes, and is said to have %d", size, desc.Size)
-	}
-	d.mu.Lock()
-	held, uneven, failure := d.held[desc.Digest], d.uneven[desc.Digest], d.failure
-	delete(d.uneven, desc.Digest)
-	d.mu.Unlock()
-	if failure != nil {
-		return nil, 0, failure
 	}
 	p := &draftPlace{draft: d.Draft, desc: desc, spots: open, marked: held}
 	if uneven {
@@ -72,20 +79,22 @@ func (d draftPlaces) Place(desc oci.Descriptor) (store.Place, int64, error) {
 	return p, held, nil
 }
 
-// Checked implements store.Places: the sums need not wait until it is durable. When
+// Arrived implements store.Places: the sums need not wait until it is durable. When
 // it does not get so, there is no use for them.
-func (d draftPlaces) Checked(w store.Whole) {
+func (d draftPlaces) Arrived(w store.Whole) {
+	as := unproven
+	if w.Hashed {
+		as = proven
+	}
 	for _, s := range w.Place.(*draftPlace).spots { // Place made it
-		s.archive.arrive(s.entry)
+		s.archive.arrive(s.entry, as)
 	}
 }
 
 // Settle implements store.Places.
 func (d draftPlaces) Settle(group []store.Whole) ([]oci.Digest, error) {
 	lines := map[*draftArchive]*strings.Builder{}
-	digests := make([]oci.Digest, len(group))
-	for i, w := range group {
-		digests[i] = w.Desc.Digest
+	for _, w := range group {
 		for _, s := range w.Place.(*draftPlace).spots { // Place made it
 			if lines[s.archive] == nil {
 				lines[s.archive] = &strings.Builder{}
@@ -107,13 +116,31 @@ func (d draftPlaces) Settle(group []store.Whole) ([]oci.Digest, error) {
 			return nil, err
 		}
 	}
-	d.mu.Lock()
-	for _, digest := range digests {
-		d.received[digest] = true
-		delete(d.held, digest)
+	settled := make([]oci.Digest, 0, len(group))
+	for _, w := range group {
+		digest := w.Desc.Digest
+		if d.receive(digest) {
+			settled = append(settled, digest)
+			continue
+		}
+		// The log says now that it was received, behind the word that it was not.
+		if err := d.forget(digest); err != nil {
+			return settled, err
+		}
 	}
-	d.mu.Unlock()
-	return digests, nil
+	return settled, nil
+}
+
+// receive counts a blob as received, unless it was refused already.
+func (d *Draft) receive(digest oci.Digest) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, refused := d.refused[digest]; refused {
+		return false
+	}
+	d.received[digest] = true
+	delete(d.held, digest)
+	return true
 }
 
 // mark notes durably enough for a kill, not for a power loss, how much of a blob is
@@ -125,8 +152,8 @@ func (d *Draft) mark(digest oci.Digest, first spot, n int64) error {
 	return first.archive.log.append(heldLine(digest, byteRange{n, first.planned().offset}))
 }
 
-// forget has a blob received again that an earlier run received, and that is
-// damaged. Its spots in finished archives are not touched.
+// forget has a blob received again by the next run. Its spots in finished archives are
+// not touched.
 func (d *Draft) forget(digest oci.Digest) error {
 	for _, s := range d.spots[digest] {
 		if s.archive.finished {
@@ -152,6 +179,9 @@ type draftPlace struct {
 
 // Name implements store.Place.
 func (p *draftPlace) Name() string { return p.draft.dir + " (" + string(p.desc.Digest) + ")" }
+
+// HashedLater implements store.Place.
+func (p *draftPlace) HashedLater() bool { return p.draft.later }
 
 // ReadAt is io.ReaderAt.
 func (p *draftPlace) ReadAt(b []byte, off int64) (int, error) {

@@ -25,7 +25,9 @@ import (
 // A Draft is a store like any other, wherever in its archives, and in however many
 // places of them, it puts what it receives.
 func TestDraftIsAStore(t *testing.T) {
-	for name, chunkSize := range map[string]int64{"whole": 0, "chunks": 2_000_000} {
+	for name, opts := range map[string]Options{
+		"whole": {}, "chunks": {ChunkSize: 2_000_000}, "hashed later": {HashLater: true}, "chunks hashed later": {ChunkSize: 2_000_000, HashLater: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBuilder()
 			b.archive("a")
@@ -38,8 +40,12 @@ func TestDraftIsAStore(t *testing.T) {
 			b.tag("a", "s", "v1", b.image(append([]string{"more"}, layers[5:]...)...))
 			b.tag("b", "t", "v1", b.image(append([]string{"other"}, layers[:20]...)...))
 			contents := b.done(t)
-			storetest.PlannedIngester(t, func(t *testing.T, dir string) store.Ingester {
-				return openDraft(t, dir, contents, nil, Options{ChunkSize: chunkSize})
+			suite := storetest.PlannedIngester
+			if opts.HashLater {
+				suite = storetest.LateIngester
+			}
+			suite(t, func(t *testing.T, dir string) store.Ingester {
+				return openDraft(t, dir, contents, nil, opts)
 			})
 		})
 	}
@@ -56,7 +62,7 @@ func openDraft(t testing.TB, dir string, contents *contract.Contents, rescue sto
 }
 
 // fillDraft brings all blobs that are missing, in random order, each behind what is
-// held of it, and cut once in its middle.
+// held of it, and some cut once in their middle.
 func fillDraft(ctx context.Context, d store.Ingester, contents *contract.Contents, content *memory, random *rand.Rand) error {
 	parts := contents.Parts()
 	random.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
@@ -64,11 +70,19 @@ func fillDraft(ctx context.Context, d store.Ingester, contents *contract.Content
 		if _, err := d.Stat(p.Digest); err == nil {
 			continue
 		}
-		if err := receiveInTwo(ctx, d, p.Descriptor, content.blobs[p.Digest]); err != nil {
+		receive := receiveInTwo
+		if random.IntN(2) == 0 {
+			receive = receiveInOne
+		}
+		if err := receive(ctx, d, p.Descriptor, content.blobs[p.Digest]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func receiveInOne(ctx context.Context, d store.Ingester, desc oci.Descriptor, content []byte) error {
+	return goOn(ctx, d, desc, bytes.NewReader(content))
 }
 
 var errMiddle = errors.New("middle")
@@ -78,7 +92,7 @@ func receiveInTwo(ctx context.Context, d store.Ingester, desc oci.Descriptor, co
 	if err := goOn(ctx, d, desc, half); err != nil && !errors.Is(err, errMiddle) {
 		return err
 	}
-	return goOn(ctx, d, desc, bytes.NewReader(content))
+	return receiveInOne(ctx, d, desc, content)
 }
 
 // goOn receives a blob from body, which begins with what may be held already.
@@ -103,8 +117,11 @@ func goOn(ctx context.Context, d store.Ingester, desc oci.Descriptor, body io.Re
 
 // The archives are those that Write makes, byte for byte, and nothing else is left.
 func TestDraftIsWrite(t *testing.T) {
-	for _, opts := range []Options{{}, {ChunkSize: 100}, {ChunkSize: 512}, {ChunkSize: 1000, Gost: true}, {ChunkSize: 4096}, {Gost: true}} {
-		t.Run(fmt.Sprintf("%d %v", opts.ChunkSize, opts.Gost), func(t *testing.T) {
+	for _, opts := range []Options{
+		{}, {ChunkSize: 100}, {ChunkSize: 512}, {ChunkSize: 1000, Gost: true}, {ChunkSize: 4096}, {Gost: true},
+		{HashLater: true}, {HashLater: true, ChunkSize: 1000, Gost: true}, {HashLater: true, ChunkSize: 4096}, {HashLater: true, Gost: true},
+	} {
+		t.Run(fmt.Sprintf("%d %v %v", opts.ChunkSize, opts.Gost, opts.HashLater), func(t *testing.T) {
 			contents, content := sample(t)
 			written, drafted := t.TempDir(), t.TempDir()
 			want, err := Write(t.Context(), written, contents, content, opts)
@@ -153,8 +170,8 @@ func TestDraftManyAtOnce(t *testing.T) {
 	}
 	b.tag("a", "s", "v", b.image(string(storetest.Content(1<<20)), string(storetest.Content(100_000))))
 	contents := b.done(t)
-	for _, opts := range []Options{{}, {ChunkSize: 1_000_000}, {ChunkSize: 777_777}} {
-		t.Run(fmt.Sprint(opts.ChunkSize), func(t *testing.T) {
+	for _, opts := range []Options{{}, {ChunkSize: 1_000_000}, {ChunkSize: 777_777}, {HashLater: true}, {HashLater: true, ChunkSize: 777_777}} {
+		t.Run(fmt.Sprint(opts.ChunkSize, opts.HashLater), func(t *testing.T) {
 			want, got := t.TempDir(), t.TempDir()
 			if _, err := Write(t.Context(), want, contents, b.store, opts); err != nil {
 				t.Fatal(err)
@@ -164,8 +181,12 @@ func TestDraftManyAtOnce(t *testing.T) {
 			d.Arrange(parts)
 			var workers errgroup.Group
 			workers.SetLimit(8)
-			for _, p := range parts {
-				workers.Go(func() error { return receiveInTwo(t.Context(), d, p.Descriptor, b.store.blobs[p.Digest]) })
+			for i, p := range parts {
+				receive := receiveInOne
+				if i%3 == 0 {
+					receive = receiveInTwo
+				}
+				workers.Go(func() error { return receive(t.Context(), d, p.Descriptor, b.store.blobs[p.Digest]) })
 			}
 			if err := workers.Wait(); err != nil {
 				t.Fatal(err)
@@ -295,6 +316,85 @@ func TestDraftFindsRot(t *testing.T) {
 		}
 		sameDirectories(t, want, dir)
 	}
+}
+
+// S6.9.4: whether blobs are hashed when they come or on their archive's way into its sum,
+// wrong bytes end in no archive; all others are kept, and the next run receives the
+// wrong ones again, and nothing else.
+func TestDraftRefusesWrongBytes(t *testing.T) {
+	for _, opts := range []Options{{}, {HashLater: true}, {HashLater: true, ChunkSize: 5000, Gost: true}} {
+		t.Run(fmt.Sprint(opts.HashLater, opts.ChunkSize), func(t *testing.T) {
+			want, contents, content := reference(t, opts)
+			parts := contents.Parts()
+			for i := range parts {
+				wrong := map[oci.Digest]bool{parts[i].Digest: parts[i].Size > 0, parts[(i+5)%len(parts)].Digest: parts[(i+5)%len(parts)].Size > 0}
+				dir := t.TempDir()
+				said := fillWithWrong(t, dir, contents, content, opts, wrong)
+				for digest, bad := range wrong {
+					if got := strings.Contains(said, string(digest)); got != bad {
+						t.Fatalf("%s is wrong: %v; the error is %s", digest, bad, said)
+					}
+				}
+				d := openDraft(t, dir, contents, nil, opts)
+				for _, p := range parts {
+					if _, err := d.Stat(p.Digest); (err != nil) != wrong[p.Digest] {
+						t.Fatalf("%s is wrong: %v; then Stat gives %v", p.Digest, wrong[p.Digest], err)
+					}
+				}
+				d.Close()
+				if err := finishDraft(t, dir, contents, content, opts); err != nil {
+					t.Fatal(err)
+				}
+				sameDirectories(t, want, dir)
+			}
+		})
+	}
+}
+
+// fillWithWrong receives all blobs, some with a wrong byte, and returns what was said
+// of them.
+func fillWithWrong(t *testing.T, dir string, contents *contract.Contents, content *memory, opts Options, wrong map[oci.Digest]bool) string {
+	t.Helper()
+	d := openDraft(t, dir, contents, nil, opts)
+	defer d.Close()
+	var all error
+	for _, p := range contents.Parts() {
+		body := bytes.Clone(content.blobs[p.Digest])
+		if wrong[p.Digest] {
+			body[len(body)-1] ^= 1
+		}
+		err := receiveInOne(t.Context(), d, p.Descriptor, body)
+		if err != nil {
+			wantFault(t, err, fault.Protocol, string(p.Digest))
+		}
+		all = errors.Join(all, err)
+	}
+	_, err := d.Finish(t.Context())
+	if opts.HashLater {
+		wantFault(t, err, fault.Protocol, "not the blob")
+	}
+	return errors.Join(all, err).Error()
+}
+
+// A kill between the arrival of a blob and its proof leaves it to the next run, which
+// proves it before it believes it.
+func TestDraftProvesWhatAKillLeft(t *testing.T) {
+	opts := Options{HashLater: true}
+	want, contents, content := reference(t, opts)
+	p := contents.Parts()[0]
+	dir := t.TempDir()
+	d := openDraft(t, dir, contents, nil, opts)
+	wrong := bytes.Clone(content.blobs[p.Digest])
+	wrong[0] ^= 1
+	d.stop() // no sum follows any more, as if the process had ended here
+	if err := errors.Join(receiveInOne(t.Context(), d, p.Descriptor, wrong), d.Sync(t.Context()), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	wantFault(t, finishDraft(t, dir, contents, content, opts), fault.Transient, string(p.Digest))
+	if err := finishDraft(t, dir, contents, content, opts); err != nil {
+		t.Fatal(err)
+	}
+	sameDirectories(t, want, dir)
 }
 
 // Held bytes count in all places of a blob, though only those in the first are

@@ -8,6 +8,7 @@ import (
 
 	"ferry/pkg/contract"
 	"ferry/pkg/oci"
+	"ferry/pkg/sha256pair"
 	"ferry/pkg/streebog"
 )
 
@@ -30,20 +31,40 @@ func newSums(name string, chunked, gost bool) *sums {
 	return s
 }
 
-// Write is io.Writer and never fails. The GOST sum takes longest by far, so all
-// else is done beside it.
+// Write is io.Writer and never fails.
 func (s *sums) Write(p []byte) (int, error) {
+	s.add(p, nil)
+	return len(p), nil
+}
+
+// add takes in p, and has the sum of a blob take it in, too, unless that is nil. The
+// GOST sum takes longest by far, so all else is done beside it.
+func (s *sums) add(p []byte, blob hash.Hash) {
 	var hashing sync.WaitGroup
 	if s.gost != nil {
 		hashing.Go(func() { s.gost.Write(p) })
 	}
-	s.whole.Write(p)
-	if s.file != nil {
-		s.file.Write(p)
-	}
+	addSHA256(p, s.whole, blob, s.file)
 	s.size += int64(len(p))
 	hashing.Wait()
-	return len(p), nil
+}
+
+// addSHA256 adds p to sums, of which some may be nil, two at a time.
+func addSHA256(p []byte, sums ...hash.Hash) {
+	var first hash.Hash
+	for _, sum := range sums {
+		switch {
+		case sum == nil:
+		case first == nil:
+			first = sum
+		default:
+			sha256pair.Write(first, sum, p)
+			first = nil
+		}
+	}
+	if first != nil {
+		first.Write(p)
+	}
 }
 
 func (s *sums) endFile(name string) {

@@ -2,7 +2,10 @@ package bundle
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -34,6 +37,10 @@ type Options struct {
 	// there, as a Draft does: where they are what Write would make, they are
 	// kept and not read again.
 	Proven []contract.ArchiveFiles
+	// HashLater has a Draft hash blobs together with their archives, not when they
+	// come, which costs less where sha256pair.Fast says so. What is wrong is then
+	// told at the end.
+	HashLater bool
 	// Progress is told about the bytes of the archives; it may be nil.
 	Progress Progress
 }
@@ -252,10 +259,10 @@ func (w *writer) writeEntry(ctx context.Context, out *splitter, e plannedEntry, 
 	return nil
 }
 
-func (w *writer) writeContent(ctx context.Context, archive io.Writer, e plannedEntry, buf []byte) error {
+func (w *writer) writeContent(ctx context.Context, out *splitter, e plannedEntry, buf []byte) error {
 	if e.data != nil {
 		w.progress.AddBytes(e.size)
-		_, err := archive.Write(e.data)
+		_, err := out.Write(e.data)
 		return err
 	}
 	blob, err := openContent(w.content, e.digest)
@@ -263,7 +270,18 @@ func (w *writer) writeContent(ctx context.Context, archive io.Writer, e plannedE
 		return err
 	}
 	defer blob.Close()
-	return copyHeard(ctx, archive, store.Verified(blob, oci.Descriptor{Digest: e.digest, Size: e.size}), buf, w.progress)
+	if size := blob.Size(); size != e.size {
+		return store.Damaged(e.digest, fmt.Errorf("has %d bytes, want %d", size, e.size))
+	}
+	out.blob = sha256.New()
+	defer func() { out.blob = nil }()
+	if err := copyHeard(ctx, out, io.NewSectionReader(blob, 0, e.size), buf, w.progress); err != nil {
+		return err
+	}
+	if got := oci.DigestFromSum(out.blob.Sum(nil)); got != e.digest {
+		return store.Damaged(e.digest, store.HasDigest(got))
+	}
+	return nil
 }
 
 // openContent opens a blob that must be there.
@@ -275,16 +293,6 @@ func openContent(content store.Reader, d oci.Digest) (store.Blob, error) {
 	return blob, err
 }
 
-// hashAndWrite does both at the same time: hashing would else cost as much as
-// the disk.
-func hashAndWrite(sum, dst io.Writer, data []byte) error {
-	var hashing sync.WaitGroup
-	hashing.Go(func() { sum.Write(data) }) // a hash never fails
-	_, err := dst.Write(data)
-	hashing.Wait()
-	return err
-}
-
 // splitter writes an archive into its files and hashes them. The first file
 // gets its name last: a reader that knows no bundle.json begins with it, and so
 // never finds a set of chunks that is not complete.
@@ -292,7 +300,8 @@ type splitter struct {
 	dir   string
 	files []contract.File // still to be written, by name and size
 	sums  *sums
-	room  int64 // bytes left in current
+	blob  hash.Hash // takes in what is written, too, unless it is nil
+	room  int64     // bytes left in current
 
 	current, first *durable.File
 }
@@ -312,13 +321,23 @@ func (s *splitter) Write(p []byte) (int, error) {
 		}
 		n := min(int64(len(p)-done), s.room)
 		piece := p[done : done+int(n)]
-		if err := hashAndWrite(s.sums, s.current, piece); err != nil {
+		if err := s.writePiece(piece); err != nil {
 			return done, err
 		}
 		s.room -= n
 		done += int(n)
 	}
 	return done, nil
+}
+
+// writePiece hashes and writes at the same time: hashing would else cost as much as
+// the disk.
+func (s *splitter) writePiece(piece []byte) error {
+	var hashing sync.WaitGroup
+	hashing.Go(func() { s.sums.add(piece, s.blob) })
+	_, err := s.current.Write(piece)
+	hashing.Wait()
+	return err
 }
 
 // next begins the next file.

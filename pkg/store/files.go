@@ -89,6 +89,8 @@ func (p *filePlace) WriteAt(b []byte, off int64) (int, error) {
 
 func (p *filePlace) Name() string { return p.f.Name() }
 
+func (p *filePlace) HashedLater() bool { return false }
+
 func (p *filePlace) Truncate(size int64) error {
 	p.started = min(p.started, size)
 	return p.f.Truncate(size)
@@ -101,8 +103,8 @@ func (p *filePlace) Close(size int64) error {
 	return p.f.Close()
 }
 
-// Checked implements Places. Nobody waits for a file.
-func (files) Checked(Whole) {}
+// Arrived implements Places. Nobody waits for a file.
+func (files) Arrived(Whole) {}
 
 // Settle implements Places: it syncs the files of group, gives those that succeed
 // their final names, and syncs the directory once.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -27,6 +28,7 @@ func (t *Intake) receive(desc oci.Descriptor, release func()) (Ingest, error) {
 		}
 	}
 	i.inherited = i.size > 0
+	i.later = !i.inherited && place.HashedLater()
 	return i, nil
 }
 
@@ -39,6 +41,7 @@ type ingest struct {
 	hash      hash.Hash
 	hashed    int64 // the first bytes in place that hash has seen
 	inherited bool  // place has bytes that an earlier ingest left
+	later     bool  // hashed by others, when all bytes are in place
 	committed bool
 	release   func() // nil when closed
 }
@@ -76,14 +79,33 @@ func (i *ingest) CopyFrom(ctx context.Context, start int64, body io.Reader) (int
 		switch {
 		case bodyErr == io.EOF:
 			return i.size - before, nil
-		case bodyErr != nil && i.size == i.desc.Size && i.sum() != i.desc.Digest:
-			// The peer checks too, and says so at the end. Wrong bytes
-			// must not come back as held ones.
-			return i.size - before, i.refuse(bodyErr)
 		case bodyErr != nil:
-			return i.size - before, bodyErr
+			return i.size - before, i.afterCut(ctx, bodyErr)
 		}
 	}
+}
+
+// afterCut returns the error of a body that did not end well. The peer checks too, and
+// says so at the end: wrong bytes must not come back as held ones.
+func (i *ingest) afterCut(ctx context.Context, cause error) error {
+	if i.size < i.desc.Size {
+		return cause
+	}
+	switch right, err := i.right(ctx); {
+	case err != nil:
+		return errors.Join(cause, err)
+	case !right:
+		return i.refuse(cause)
+	}
+	return cause
+}
+
+// right reports whether the bytes in place are the blob, and hashes those that have
+// not been.
+func (i *ingest) right(ctx context.Context) (bool, error) {
+	i.later = false
+	err := i.rewind(ctx, i.size)
+	return err == nil && i.sum() == i.desc.Digest, err
 }
 
 // fill reads until buf is full or body ends. Unlike io.ReadFull it passes on
@@ -103,9 +125,11 @@ func fill(ctx context.Context, body io.Reader, buf []byte) (n int, err error) {
 // written count.
 func (i *ingest) append(p []byte) error {
 	n, err := i.place.WriteAt(p, i.size)
-	i.hash.Write(p[:n])
 	i.size += int64(n)
-	i.hashed = i.size
+	if !i.later {
+		i.hash.Write(p[:n])
+		i.hashed = i.size
+	}
 	return durable.Fault(i.place.Name(), err)
 }
 
@@ -119,7 +143,7 @@ func (i *ingest) rewind(ctx context.Context, n int64) error {
 		i.size = n
 	}
 	i.inherited = i.inherited && n > 0
-	if i.hashed == n {
+	if i.later || i.hashed == n {
 		return nil
 	}
 	i.hash.Reset()
@@ -149,15 +173,19 @@ func (i *ingest) Commit(ctx context.Context) error {
 		return fault.Newf(fault.Protocol, string(i.desc.Digest), "only %d of %d bytes came", i.size, i.desc.Size).
 			Hint("run the same command again; it continues behind them")
 	}
-	if err := i.rewind(ctx, i.size); err != nil {
-		return err
-	}
-	if got := i.sum(); got != i.desc.Digest {
-		return i.refuse(fmt.Errorf("the bytes have the digest %s", got))
+	hashed := !i.later
+	if hashed {
+		right, err := i.right(ctx)
+		if err != nil {
+			return err
+		}
+		if !right {
+			return i.refuse(HasDigest(i.sum()))
+		}
 	}
 	place := i.place
 	i.place, i.committed = nil, true
-	return i.intake.enqueue(ctx, Whole{Place: place, Desc: i.desc})
+	return i.intake.enqueue(ctx, Whole{Place: place, Desc: i.desc, Hashed: hashed})
 }
 
 // refuse discards the bytes, which cannot be the blob. Where some come from an
@@ -172,7 +200,15 @@ func (i *ingest) refuse(cause error) error {
 		return fault.New(fault.Transient, string(i.desc.Digest), fmt.Errorf("bytes kept from an earlier run do not fit and are discarded: %w", cause)).
 			Hint("run the same command again; it receives this blob from its start")
 	}
-	return fault.New(fault.Protocol, string(i.desc.Digest), fmt.Errorf("the bytes received are not the blob: %w", cause)).
+	return Refused(i.desc.Digest, cause)
+}
+
+// HasDigest is the cause of an error: bytes that should have another digest.
+func HasDigest(got oci.Digest) error { return fmt.Errorf("the bytes have the digest %s", got) }
+
+// Refused is the error of a blob that was received and is another one.
+func Refused(digest oci.Digest, cause error) error {
+	return fault.New(fault.Protocol, string(digest), fmt.Errorf("the bytes received are not the blob: %w", cause)).
 		Hint("the source, or a proxy before it, sends other bytes than it names; ask who runs it")
 }
 

@@ -20,9 +20,9 @@ type Places interface {
 	// its first bytes were kept there earlier, which nobody vouches for.
 	// Kinds: fault.Local, and fault.Usage for a blob that has no place.
 	Place(desc oci.Descriptor) (place Place, held int64, err error)
-	// Checked tells of a blob that is whole, and not durable yet: whoever wants to
+	// Arrived tells of a blob that is whole, and not durable yet: whoever wants to
 	// read it on may begin.
-	Checked(w Whole)
+	Arrived(w Whole)
 	// Settle makes whole blobs durable and then gives them their final form,
 	// which ends their places. It returns those for which that is done, also
 	// beside an error. One call is made at a time.
@@ -35,6 +35,9 @@ type Place interface {
 	io.WriterAt
 	// Name is for people.
 	Name() string
+	// HashedLater tells that whoever keeps the blob hashes it when it has arrived.
+	// Then a blob that comes in one go is not hashed on its way.
+	HashedLater() bool
 	// Truncate drops all but the first size bytes.
 	Truncate(size int64) error
 	// Close leaves a blob that did not become whole, and keeps its first size
@@ -42,10 +45,11 @@ type Place interface {
 	Close(size int64) error
 }
 
-// Whole is a blob that was received and checked.
+// Whole is a blob that was received.
 type Whole struct {
-	Place Place
-	Desc  oci.Descriptor
+	Place  Place
+	Desc   oci.Descriptor
+	Hashed bool // and is right; else it is still to be hashed, in its place
 }
 
 // A group of commits is made durable together when it has this many blobs (each
@@ -195,7 +199,7 @@ func (t *Intake) ingest(ctx context.Context, desc oci.Descriptor, release func()
 // enqueue adds a blob to the next group, and makes that durable when it is full.
 // The caller waits then, which bounds the open files and the bytes at stake.
 func (t *Intake) enqueue(ctx context.Context, w Whole) error {
-	t.places.Checked(w)
+	t.places.Arrived(w)
 	t.mu.Lock()
 	t.pending[w.Desc.Digest] = true
 	t.queue = append(t.queue, w)

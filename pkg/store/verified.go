@@ -73,7 +73,7 @@ func (v *verified) read(p []byte) (int, error) {
 		return n, nil
 	}
 	if got := oci.DigestFromSum(v.hash.Sum(nil)); got != v.desc.Digest {
-		return 0, v.damaged(fmt.Errorf("the bytes have the digest %s", got))
+		return 0, v.damaged(HasDigest(got))
 	}
 	return n, io.EOF
 }
@@ -109,7 +109,10 @@ func (v *verified) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-func (v *verified) damaged(cause error) error {
-	return fault.New(fault.Damaged, string(v.desc.Digest), fmt.Errorf("the stored blob is damaged: %w", cause)).
+func (v *verified) damaged(cause error) error { return Damaged(v.desc.Digest, cause) }
+
+// Damaged is the error of a stored blob that is not what it should be.
+func Damaged(digest oci.Digest, cause error) error {
+	return fault.New(fault.Damaged, string(digest), fmt.Errorf("the stored blob is damaged: %w", cause)).
 		Hint("an archive: copy it again from where it came from; a store: run ferry-fetch --verify, which fetches anew what is damaged")
 }
