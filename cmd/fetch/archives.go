@@ -90,7 +90,7 @@ func (f *flags) fetchInto(ctx context.Context, s *stage.Session, j *job, dir str
 		d.Store, d.Near, d.Arrange = draft, j.store, draft.Arrange
 		figures, err := d.Download(ctx, contents)
 		if err != nil {
-			return figures, err
+			return figures, errors.Join(err, draft.Refused())
 		}
 		s.Progress.Phase("finishing archives")
 		archives, err = draft.Finish(ctx)

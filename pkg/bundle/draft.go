@@ -187,6 +187,10 @@ func (d *Draft) fail(err error) {
 	}
 }
 
+// maxRefused is how many blobs may be other ones than they should before nothing more
+// is taken in: who sends so many sends no others.
+const maxRefused = 20
+
 // refuse has a blob received again, by the next run: it is not what it should be, as
 // cause tells. All others are still of use.
 func (d *Draft) refuse(digest oci.Digest, cause error) error {
@@ -196,6 +200,9 @@ func (d *Draft) refuse(digest oci.Digest, cause error) error {
 		d.refused[digest] = cause
 	}
 	delete(d.received, digest)
+	if len(d.refused) == maxRefused && d.failure == nil {
+		d.failure = fault.Newf(fault.Protocol, d.dir, "%d blobs are not what their digests say; nothing more is received", maxRefused)
+	}
 	d.mu.Unlock()
 	if known { // in another place
 		return nil
@@ -203,8 +210,9 @@ func (d *Draft) refuse(digest oci.Digest, cause error) error {
 	return d.forget(digest)
 }
 
-// refusals are the causes of all that was refused, sorted by digest.
-func (d *Draft) refusals() error {
+// Refused is why blobs that came, or that an earlier run received, were found to be
+// other ones than they should be, sorted by digest; nil when none was yet.
+func (d *Draft) Refused() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var causes []error
@@ -393,7 +401,7 @@ func (d *Draft) Finish(ctx context.Context) ([]contract.ArchiveFiles, error) {
 		}
 	}
 	d.progress.begin()
-	if err := errors.Join(d.following.Wait(), d.refusals()); err != nil {
+	if err := errors.Join(d.following.Wait(), d.Refused()); err != nil {
 		return nil, err
 	}
 	for _, a := range d.archives {

@@ -9,8 +9,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/errgroup"
@@ -374,6 +376,35 @@ func fillWithWrong(t *testing.T, dir string, contents *contract.Contents, conten
 		wantFault(t, err, fault.Protocol, "not the blob")
 	}
 	return errors.Join(all, err).Error()
+}
+
+// A source that sends nothing right is not asked for all of it.
+func TestDraftGivesUpOnManyWrongBlobs(t *testing.T) {
+	b := newBuilder()
+	b.archive("a")
+	var layers []string
+	for i := range 3 * maxRefused {
+		layers = append(layers, string(storetest.Content(200_000+i)))
+	}
+	b.tag("a", "r", "v1", b.image(layers...))
+	contents := b.done(t)
+	d := openDraft(t, t.TempDir(), contents, nil, Options{HashLater: true})
+	parts := contents.Parts()
+	slices.SortFunc(parts, func(a, b contract.Part) int { // the sum meets them as they come
+		return int(d.spots[a.Digest][0].planned().offset - d.spots[b.Digest][0].planned().offset)
+	})
+	come := func(p contract.Part) error {
+		return receiveInOne(t.Context(), d, p.Descriptor, bytes.Repeat([]byte("x"), int(p.Size)))
+	}
+	for _, p := range parts[:2*maxRefused] {
+		if err := come(p); err != nil {
+			wantFault(t, err, fault.Protocol, "nothing more")
+		}
+	}
+	for d.Refused() == nil || strings.Count(d.Refused().Error(), "not the blob") < maxRefused {
+		time.Sleep(time.Millisecond)
+	}
+	wantFault(t, come(parts[2*maxRefused]), fault.Protocol, "nothing more")
 }
 
 // A kill between the arrival of a blob and its proof leaves it to the next run, which
