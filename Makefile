@@ -8,8 +8,11 @@ STAGES := discover select fetch pack unpack publish
 BINARIES := $(STAGES:%=bin/ferry-%)
 PREFIX ?= /usr/local
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
-# -trimpath and no cgo: the same commit gives the same static binary anywhere.
-GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X ferry/pkg/stage.version=$(VERSION:v%=%)'
+# -trimpath and no cgo: the same commit gives the same static binary anywhere. For tests and checks, too, or a machine that
+# has compiled nothing yet would compile everything twice.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath $(GOFLAGS)
+GO_BUILD := go build -buildvcs=false -ldflags '-s -w -X ferry/pkg/stage.version=$(VERSION:v%=%)'
 
 .PHONY: build demo test check bench soak install clean generate reliability
 # The binaries are always handed to the compiler, which knows best what is stale.
@@ -36,10 +39,11 @@ check:
 generate:
 	go run ./e2e/cmd/generate
 
-# Which failures were tried, and how that ended: docs/reliability.md, from a run of all tests.
+# Which failures were tried, and how that ended: docs/reliability.md, from a run of all tests. Sweeps over kills, signals and
+# full disks try every point then, where "make test" tries every second or third.
 reliability: build
 	@mkdir -p bin
-	status=0; go test -timeout 20m -json ./... ./e2e/... > bin/tests.json || status=$$?; \
+	status=0; FERRY_SWEEP=all go test -timeout 30m -json ./... ./e2e/... > bin/tests.json || status=$$?; \
 	go run ./e2e/cmd/reliability < bin/tests.json && exit $$status
 
 # Pulls and pushes through faults and kills for SECONDS (600), and compares what they end with. A loss names its seed:
