@@ -104,11 +104,7 @@ func TestSmallDisks(t *testing.T) {
 				files++
 			}
 			var disks []string
-			stride := int64(3)
-			if everyPoint() {
-				stride = 1
-			}
-			for step := int64(1); step <= 20; step += stride {
+			for step := int64(1); step <= 20; step++ {
 				disks = append(disks, fmt.Sprintf("size=%dk,nr_inodes=0", max(1, pages*step/20)*4))
 			}
 			for _, percent := range []int64{10, 40, 80} {

@@ -17,17 +17,9 @@ type moment struct {
 	n    int
 }
 
-// mostTries is how many signals are sent to a stage, so that enough come in time:
-// which call of a thread is the n-th differs.
-const mostTries = 60
-
-// wantStopped is how many signals of a stage shall come in time.
-func wantStopped() int {
-	if everyPoint() {
-		return 20
-	}
-	return 8
-}
+// wantStopped is how many signals of a stage shall come in time, and mostTries how
+// many are sent for that: which call of a thread is the n-th differs.
+const wantStopped, mostTries = 20, 60
 
 // moments are spread over a stage: over its requests first, then over what it does
 // between them.
@@ -58,7 +50,7 @@ func TestStagesInterrupted(t *testing.T) {
 			want, requests := job.undisturbed(t)
 			stopped := 0
 			for i, at := range moments(requests) {
-				if stopped == wantStopped() {
+				if stopped == wantStopped {
 					break
 				}
 				signal := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}[i%2]
@@ -79,7 +71,7 @@ func TestStagesInterrupted(t *testing.T) {
 					t.Fatalf("%v at %+v: what is there after the same command (-undisturbed +stopped):\n%s", signal, at, diff)
 				}
 			}
-			if stopped < wantStopped()/2 {
+			if stopped < wantStopped/2 {
 				t.Errorf("only %d signals came in time", stopped)
 			}
 			t.Attr("cases", strconv.Itoa(stopped))
