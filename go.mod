@@ -7,7 +7,6 @@ require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/google/go-cmp v0.7.0
 	github.com/klauspost/compress v1.20.3
-	github.com/klauspost/cpuid/v2 v2.3.0
 	github.com/regclient/regclient v0.11.7
 	github.com/vbauerster/mpb/v8 v8.9.3
 	go.yaml.in/yaml/v2 v2.4.2

@@ -32,7 +32,7 @@ func Fast() bool { return fast() }
 // fast is also false when crypto/sha256 is not what this package knows: it keeps
 // its state in a form of its own then, which write would misread.
 var fast = sync.OnceValue(func() bool {
-	if !possible {
+	if !possible() {
 		return false
 	}
 	text := bytes.Repeat([]byte("0123456789"), 20)

@@ -106,6 +106,22 @@ block:
 	STORE(R9, X3, X4)
 	RET
 
+// func features() uint32
+TEXT ·features(SB), NOSPLIT, $0-4
+	XORL AX, AX
+	CPUID
+	CMPL AX, $7
+	JCS  none
+	MOVL $7, AX
+	XORL CX, CX
+	CPUID
+	MOVL BX, ret+0(FP)
+	RET
+
+none:
+	MOVL $0, ret+0(FP)
+	RET
+
 // bigEndian turns the bytes of each word around.
 DATA bigEndian<>+0(SB)/8, $0x0405060700010203
 DATA bigEndian<>+8(SB)/8, $0x0c0d0e0f08090a0b
