@@ -30,6 +30,11 @@ func TestDamagedStore(t *testing.T) {
 	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	// Nobody blames the source for what is copied from here.
+	into := try(t, selection, "ferry-fetch", append(fetch, "--bundle", t.TempDir())...)
+	if into.code != 65 || !strings.Contains(into.stderr, string(digest)) {
+		t.Errorf("ferry-fetch --bundle: exit status %d, want 65 and the blob\n%s", into.code, into.stderr)
+	}
 	for _, stage := range [][]string{{"ferry-pack", disk}, {"ferry-publish", src.Host + "/mirror", "--insecure"}} {
 		r := try(t, inventory, stage[0], stage[1:]...)
 		if r.code != 65 || !strings.Contains(r.stderr, string(digest)) || !strings.Contains(r.stderr, "ferry-fetch --verify") {

@@ -30,13 +30,13 @@ import (
 // While it is filled, an archive's files are called NAME.ferry-partial, and a log
 // beside them says what has been received. The sums of an archive follow behind what has
 // arrived. On that way what an earlier run received is hashed once more, and with
-// [Options.HashLater] what comes in this run is hashed at all: Finish tells what is
-// not as it should be.
+// [Options.HashLater] what comes in this run, unless its receiver wants to know at once
+// (see store.Ingest): Finish tells what is not as it should be.
 type Draft struct {
 	*store.Intake
 	dir      string
 	gost     bool
-	later    bool // blobs are hashed behind their arrival
+	later    bool // blobs may be hashed behind their arrival
 	journal  *journal
 	opened   *handles // of all files, so that they are not too many
 	progress *lateProgress
@@ -53,7 +53,7 @@ type Draft struct {
 	held     map[oci.Digest]int64 // bytes of blobs that are not whole
 	uneven   map[oci.Digest]bool  // held in the first spot, perhaps not in others
 	refused  map[oci.Digest]error // not what they should be; received in the next run
-	failure  error                // of a sum: nothing more is of use
+	failure  error                // of a sum, or too much is refused: nothing more is taken in
 }
 
 // spot is a place of a blob in an archive.
@@ -77,7 +77,7 @@ func OpenDraft(ctx context.Context, dir string, contents *contract.Contents, res
 		return nil, err
 	}
 	d := &Draft{
-		dir: dir, gost: opts.Gost, opened: newWriters(dir), unlock: unlock, stop: func() {}, following: &errgroup.Group{},
+		dir: dir, gost: opts.Gost, later: opts.HashLater, opened: newWriters(dir), unlock: unlock, stop: func() {}, following: &errgroup.Group{},
 		spots: map[oci.Digest][]spot{}, received: map[oci.Digest]bool{},
 		held: map[oci.Digest]int64{}, uneven: map[oci.Digest]bool{}, refused: map[oci.Digest]error{},
 		progress: &lateProgress{to: audible(opts.Progress)},
@@ -87,7 +87,6 @@ func OpenDraft(ctx context.Context, dir string, contents *contract.Contents, res
 		d.Close()
 		return nil, err
 	}
-	d.later = opts.HashLater // not what open copies: that may be damaged here
 	d.follow(ctx)
 	return d, nil
 }

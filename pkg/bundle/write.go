@@ -37,9 +37,8 @@ type Options struct {
 	// there, as a Draft does: where they are what Write would make, they are
 	// kept and not read again.
 	Proven []contract.ArchiveFiles
-	// HashLater has a Draft hash blobs together with their archives, not when they
-	// come, which costs less where sha256pair.Fast says so. What is wrong is then
-	// told at the end.
+	// HashLater lets a Draft hash blobs together with their archives, not when they
+	// come, where their receiver agrees. It costs less where sha256pair.Fast says so.
 	HashLater bool
 	// Progress is told about the bytes of the archives; it may be nil.
 	Progress Progress

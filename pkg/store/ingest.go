@@ -28,7 +28,6 @@ func (t *Intake) receive(desc oci.Descriptor, release func()) (Ingest, error) {
 		}
 	}
 	i.inherited = i.size > 0
-	i.later = !i.inherited && place.HashedLater()
 	return i, nil
 }
 
@@ -52,6 +51,8 @@ func (i *ingest) Held() *io.SectionReader {
 	}
 	return io.NewSectionReader(i.place, 0, i.size)
 }
+
+func (i *ingest) HashLater() { i.later = i.place != nil && i.size == 0 && i.place.HashedLater() }
 
 func (i *ingest) CopyFrom(ctx context.Context, start int64, body io.Reader) (int64, error) {
 	if i.place == nil {
@@ -250,6 +251,7 @@ func (i *presentIngest) Held() *io.SectionReader {
 }
 
 func (i *presentIngest) CopyFrom(context.Context, int64, io.Reader) (int64, error) { return 0, nil }
+func (i *presentIngest) HashLater()                                                {}
 func (i *presentIngest) Commit(context.Context) error                              { return nil }
 
 func (i *presentIngest) Close() error {

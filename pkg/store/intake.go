@@ -35,8 +35,7 @@ type Place interface {
 	io.WriterAt
 	// Name is for people.
 	Name() string
-	// HashedLater tells that whoever keeps the blob hashes it when it has arrived.
-	// Then a blob that comes in one go is not hashed on its way.
+	// HashedLater tells that whoever keeps the blob can hash it when it has arrived.
 	HashedLater() bool
 	// Truncate drops all but the first size bytes.
 	Truncate(size int64) error

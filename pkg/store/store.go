@@ -69,6 +69,11 @@ type Ingest interface {
 	// then these may be what is wrong, and trying again helps. Too few bytes
 	// are fault.Protocol and are kept. Committing again does nothing.
 	Commit(ctx context.Context) error
+	// HashLater lets a store that hashes what it has on a way of its own hash the
+	// blob there, and not when it comes. What is wrong is then not told by Commit,
+	// but by what ends the work of that store. It is called before CopyFrom, and
+	// does nothing where bytes are held, or the store has no such way.
+	HashLater()
 	// Close releases the ingest, keeping the bytes of one that was not
 	// committed. It is safe to call twice.
 	Close() error

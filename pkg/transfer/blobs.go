@@ -66,6 +66,7 @@ func (r *receiver) blob(ctx context.Context, repo oci.Repository, desc oci.Descr
 	if ok, err := r.present(desc); ok || err != nil {
 		return err
 	}
+	in.HashLater()
 	mark := &progress.Mark{Tracker: r.progress}
 	try := func() error {
 		return r.retry.do(ctx, r.log, string(desc.Digest), func() (bool, error) {

@@ -29,8 +29,8 @@ func PlannedIngester(t *testing.T, open func(t *testing.T, dir string) store.Ing
 	t.Run("wrong digest", func(t *testing.T) { wrongDigest(t, newBench(t, open)) })
 }
 
-// LateIngester runs the suite of a PlannedIngester that looks at what came in one go
-// only later: what it does about wrong bytes its own tests show.
+// LateIngester runs the suite of a PlannedIngester that is let hash later (see
+// store.Ingest): what it does about wrong bytes its own tests show.
 func LateIngester(t *testing.T, open func(t *testing.T, dir string) store.Ingester) {
 	for _, tc := range []struct {
 		name string
