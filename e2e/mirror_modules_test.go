@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -496,6 +497,11 @@ func TestMirrorNoModules(t *testing.T) {
 // stage runs on.
 func TestMirrorModulesTerminated(t *testing.T) {
 	t.Parallel()
+	// What this process ignores, as it does under nohup, the script would too, and the
+	// test would never end; what it listens to, programs that it starts do not inherit.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	for signal, code := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130, syscall.SIGHUP: 143} {
 		t.Run(signal.String(), func(t *testing.T) {
 			src := registrytest.Start(t, registrytest.New(registrytest.WithBasicAuth(servers.User, servers.Password)))
