@@ -1,5 +1,6 @@
-// Package sha256pair hashes the same bytes into two SHA-256 sums for less than the
-// price of two: that of an archive, and that of a blob in it.
+// Package sha256pair adds to two SHA-256 sums at once, for less than the price of two:
+// the same bytes to that of an archive and that of a blob in it, or different bytes to
+// sums that two goroutines write to.
 package sha256pair
 
 import (
@@ -15,60 +16,50 @@ import (
 const least = 4 << 10
 
 // Write adds p to two sums of crypto/sha256, as a.Write(p) and b.Write(p) would. It
-// is faster where [Fast] says so and both sums are equally far from the end of a
-// block of 64 bytes: an archive and a blob in it are, for content begins at
-// multiples of 512 there.
+// is faster where [Fast] says so.
 func Write(a, b hash.Hash, p []byte) {
-	if len(p) < least || !Fast() || !write(a, b, p) {
+	if len(p) < least || !Fast() || !both(a, p, b, p) {
 		a.Write(p)
 		b.Write(p)
 	}
 }
 
-// Fast tells whether this processor hashes into two sums for less than the price of
-// two.
+// Fast tells whether this processor adds to two sums for less than the price of two.
 func Fast() bool { return fast() }
 
 // fast is also false when crypto/sha256 is not what this package knows: it keeps
-// its state in a form of its own then, which write would misread.
+// its state in a form of its own then, which state would misread.
 var fast = sync.OnceValue(func() bool {
 	if !possible() {
 		return false
 	}
-	text := bytes.Repeat([]byte("0123456789"), 20)
+	p, q := bytes.Repeat([]byte("0123456789"), 20), bytes.Repeat([]byte("abc"), 100)
 	a, b := sha256.New(), sha256.New()
-	b.Write(make([]byte, 3*sha256.BlockSize))
-	if !write(a, b, text) {
+	b.Write(q[:7])
+	if !both(a, p, b, q[7:]) {
 		return false
 	}
-	wantA := sha256.Sum256(text)
-	wantB := sha256.Sum256(append(make([]byte, 3*sha256.BlockSize), text...))
+	wantA, wantB := sha256.Sum256(p), sha256.Sum256(q)
 	return bytes.Equal(a.Sum(nil), wantA[:]) && bytes.Equal(b.Sum(nil), wantB[:])
 })
 
-// write is Write for what possible allows, or does nothing and returns false.
-func write(a, b hash.Hash, p []byte) bool {
+// both adds p to a and q to b, or does nothing and returns false where a sum does not
+// give its state away in the known form.
+func both(a hash.Hash, p []byte, b hash.Hash, q []byte) bool {
 	var x, y state
-	if !x.read(a) || !y.read(b) || x.open() != y.open() {
+	if !x.read(a) || !y.read(b) {
 		return false
 	}
-	if open := x.open(); open > 0 {
-		head := p[:min(sha256.BlockSize-open, len(p))]
-		a.Write(head)
-		b.Write(head)
-		p = p[len(head):]
-		x.read(a)
-		y.read(b)
-	}
-	if n := len(p) / sha256.BlockSize; n > 0 {
+	p, q = x.endBlock(a, p), y.endBlock(b, q)
+	if n := min(len(p), len(q)) / sha256.BlockSize; n > 0 {
 		whole := n * sha256.BlockSize
-		blocks(&x.words, &y.words, &p[0], n, &constants)
+		blocks(&x.words, &y.words, &p[0], &q[0], n, &constants)
 		x.write(a, whole)
 		y.write(b, whole)
-		p = p[whole:]
+		p, q = p[whole:], q[whole:]
 	}
 	a.Write(p)
-	b.Write(p)
+	b.Write(q)
 	return true
 }
 
@@ -104,9 +95,17 @@ func (s *state) read(h hash.Hash) bool {
 	return ok
 }
 
-// open is how many bytes of its block the sum has.
-func (s *state) open() int {
-	return int(binary.BigEndian.Uint64(s.text[lengthAt:]) % sha256.BlockSize)
+// endBlock gives the sum of this state as many bytes of p as its block lacks, and
+// returns those behind them.
+func (s *state) endBlock(h hash.Hash, p []byte) []byte {
+	open := int(binary.BigEndian.Uint64(s.text[lengthAt:]) % sha256.BlockSize)
+	if open == 0 {
+		return p
+	}
+	head := min(sha256.BlockSize-open, len(p))
+	h.Write(p[:head])
+	s.read(h)
+	return p[head:]
 }
 
 // write makes the words those of the sum, which is more bytes further on.

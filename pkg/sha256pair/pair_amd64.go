@@ -12,8 +12,8 @@ func possible() bool {
 // features is register EBX of CPUID's leaf 7, 0 where there is none.
 func features() uint32
 
-// blocks takes n blocks, at least one, at p into two states. k are the constants of
-// the rounds.
+// blocks takes n blocks, at least one, at p into a, and as many at q into b. k are the
+// constants of the rounds.
 //
 //go:noescape
-func blocks(a, b *[8]uint32, p *byte, n int, k *[64]uint32)
+func blocks(a, b *[8]uint32, p, q *byte, n int, k *[64]uint32)

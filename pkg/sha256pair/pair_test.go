@@ -50,6 +50,26 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// Different bytes, of different lengths, get into two sums that stand at different
+// places of a block.
+func TestBoth(t *testing.T) {
+	if !Fast() {
+		t.Skip("this processor adds to one sum at a time")
+	}
+	random := rand.New(rand.NewPCG(4, 5))
+	for range 500 {
+		before, other := random.IntN(200), random.IntN(200)
+		p, q := content(random.IntN(1000)), content(random.IntN(1000))
+		a, b := begun(before), begun(other)
+		if !both(a, p, b, q) {
+			t.Fatal("the states are not read")
+		}
+		if !bytes.Equal(a.Sum(nil), want(before, p)) || !bytes.Equal(b.Sum(nil), want(other, q)) {
+			t.Fatalf("%d bytes behind %d, %d behind %d: the sums are %x and %x", len(p), before, len(q), other, a.Sum(nil), b.Sum(nil))
+		}
+	}
+}
+
 // Other sums, or what crypto/sha256 may become, are written to as they are.
 func TestWriteOtherSums(t *testing.T) {
 	p := content(10_000)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
@@ -20,7 +19,7 @@ func (t *Intake) receive(desc oci.Descriptor, release func()) (Ingest, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &ingest{intake: t, desc: desc, place: place, size: held, hash: sha256.New(), release: release}
+	i := &ingest{intake: t, desc: desc, place: place, size: held, hash: t.sums.New(), release: release}
 	if held > desc.Size {
 		if err := i.discard(); err != nil { // cannot be a part of this blob
 			_ = place.Close(0)

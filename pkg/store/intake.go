@@ -9,6 +9,7 @@ import (
 	"ferry/pkg/durable"
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
+	"ferry/pkg/sha256pair"
 )
 
 // Places is where an [Intake] keeps blobs: files of a directory, or ranges of
@@ -70,7 +71,8 @@ type Intake struct {
 	places     Places
 	groupBlobs int
 	groupBytes int64
-	buffers    sync.Pool     // of *[]byte, bufferSize long
+	buffers    sync.Pool // of *[]byte, bufferSize long
+	sums       sha256pair.Group
 	flushing   chan struct{} // holds one token while a group is made durable
 
 	mu         sync.Mutex

@@ -12,6 +12,7 @@ import (
 	"ferry/pkg/oci"
 	"ferry/pkg/progress"
 	"ferry/pkg/registry"
+	"ferry/pkg/sha256pair"
 	"ferry/pkg/store"
 )
 
@@ -109,6 +110,7 @@ type publishing struct {
 	*Publisher
 	proof
 	content placeholderContent
+	sums    sha256pair.Group // of blobs on their way
 	places  map[oci.Repository]*place
 	access  memo[oci.Repository, struct{}] // the access check of each root
 	listed  memo[*place, []string]         // the tag lists, sorted

@@ -368,7 +368,7 @@ func (p *publishing) upload(ctx context.Context, desc oci.Descriptor, repo oci.R
 		return err
 	}
 	defer blob.Close()
-	body := &counted{body: store.Verified(blob, desc), mark: progress.Mark{Tracker: p.Progress}}
+	body := &counted{body: store.VerifiedBy(p.sums.New(), blob, desc), mark: progress.Mark{Tracker: p.Progress}}
 	err = p.try(ctx, string(desc.Digest), func() error {
 		if _, err := body.Seek(0, io.SeekStart); err != nil {
 			return err
