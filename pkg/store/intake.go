@@ -71,9 +71,9 @@ type Intake struct {
 	places     Places
 	groupBlobs int
 	groupBytes int64
-	buffers    sync.Pool // of *[]byte, bufferSize long
-	sums       sha256pair.Group
-	flushing   chan struct{} // holds one token while a group is made durable
+	buffers    sync.Pool        // of *[]byte, bufferSize long
+	sums       sha256pair.Group // of what is received
+	flushing   chan struct{}    // holds one token while a group is made durable
 
 	mu         sync.Mutex
 	active     map[oci.Digest]chan struct{} // ingests, each closed when it ends
