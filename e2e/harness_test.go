@@ -70,7 +70,7 @@ func buildAndRun(m *testing.M) int {
 
 // waitTogether lets more tests run at a time than there are cores, unless the command
 // line says how many: most of a test's time goes into waiting for other processes, and
-// for disks. With two at a time, two cores were idle for a third of the time.
+// for disks. With two at a time, two cores were idle for a quarter of the time.
 func waitTogether() error {
 	flag.Parse()
 	given := false

@@ -74,7 +74,7 @@ func TestGroupMeets(t *testing.T) {
 	}
 }
 
-// Several goroutines hash a core's worth each, in a group and each for itself.
+// Eight goroutines a core hash, in a group and each for itself.
 func BenchmarkGroup(b *testing.B) {
 	p := content(64 << 10)
 	var group Group
