@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/e2e/edition"
+	"ferry/e2e/servers"
 	"ferry/pkg/contract"
 	"ferry/pkg/oci"
 	"ferry/pkg/registry/registrytest"
@@ -176,10 +178,7 @@ func TestDirectoryOfModules(t *testing.T) {
 // skopeo finds in our layouts what it understands, by its reference.
 func TestLayoutsOfSkopeo(t *testing.T) {
 	t.Parallel()
-	skopeo, err := exec.LookPath("skopeo")
-	if err != nil {
-		t.Skip("skopeo is not installed")
-	}
+	skopeo := servers.Skopeo(t)
 	src := registrytest.Start(t, registrytest.New())
 	one, two := src.PutImage("team/app", "1.0"), src.PutImage("team/app", "2.0")
 	dir := t.TempDir()
@@ -216,6 +215,49 @@ func TestLayoutsOfSkopeo(t *testing.T) {
 	}
 	if read == 0 {
 		t.Error("there was nothing for skopeo to read")
+	}
+}
+
+// The archive of a list is one image layout, in which skopeo finds every image by the
+// reference that it was read from; and in which each blob stands once.
+func TestSkopeoReadsTheArchiveOfAList(t *testing.T) {
+	t.Parallel()
+	skopeo := servers.Skopeo(t)
+	src := registrytest.Start(t, registrytest.New())
+	want := map[string]oci.Digest{}
+	var list strings.Builder
+	for _, name := range []string{"team/app", "team/tool"} {
+		ref := src.Host + "/" + name + ":1.0"
+		want[ref] = src.PutImage(name, "1.0", []byte("base"), []byte(name)).Digest
+		fmt.Fprintln(&list, ref)
+	}
+	bundle := t.TempDir()
+	selection := run(t, run(t, list.String(), "ferry-discover", "generic", "--insecure"), "ferry-select")
+	run(t, run(t, selection, "ferry-fetch", "--store", t.TempDir(), "--insecure", "--bundle", bundle), "ferry-pack", bundle)
+	archive := filepath.Join(bundle, "images.tar")
+	for ref, digest := range want {
+		text, err := exec.Command(skopeo, "inspect", "--raw", "oci-archive:"+archive+":"+ref).Output()
+		if err != nil || oci.DigestOf(text) != digest {
+			t.Errorf("skopeo reads %s as %q, %v", ref, text, err)
+		}
+	}
+	names, err := exec.Command("tar", "-tf", archive).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs := map[string]int{}
+	for name := range strings.FieldsSeq(string(names)) {
+		if _, hex, ok := strings.Cut(name, "blobs/sha256/"); ok {
+			blobs[hex]++
+		}
+	}
+	for hex, n := range blobs {
+		if n != 1 {
+			t.Errorf("%s stands %d times in the archive", hex, n)
+		}
+	}
+	if len(blobs) == 0 {
+		t.Error("there are no blobs in the archive")
 	}
 }
 

@@ -44,6 +44,10 @@ With --sign-key bundle.json.sig is written behind it, and travels too: a signatu
     ferry-pack -i inventory.json /media/disk --sign-key release -o bundle.json
     ssh-keygen -Y verify -f allowed_signers -I release -n ferry -s /media/disk/bundle.json.sig < /media/disk/bundle.json
 
+The archive of a list of images is one OCI image layout, in which each blob is stored once. skopeo and others read it as it is, by the references that the images were read from:
+
+    skopeo copy oci-archive:/media/disk/images.tar:quay.io/prometheus/prometheus:v3.1.0 dir:/tmp/prometheus
+
 Archives that ferry-fetch --bundle has filled in DIR are not written again: what is left is bundle.json.
 
 What the images will meet at the registry of the closed side tells --target FILE, where FILE is what ferry-publish probe has written there: names that are too deep or refused, media types that it does not take, blobs that are too large. All are warnings, which --report lists too, unless --target-strict makes them errors.

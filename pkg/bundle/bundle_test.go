@@ -102,6 +102,11 @@ func (b *builder) archive(name string, layouts ...string) {
 	b.contents.Archives = append(b.contents.Archives, contract.Archive{Name: name, Layouts: layouts})
 }
 
+// share makes an archive whose images share a layout.
+func (b *builder) share(name string) {
+	b.contents.Archives = append(b.contents.Archives, contract.Archive{Name: name, Shared: true})
+}
+
 func (b *builder) tag(archive, path, tag string, d oci.Descriptor) {
 	b.contents.Images = append(b.contents.Images, contract.Image{
 		Archive: archive, Path: path, Tag: tag, Digest: d.Digest,
@@ -126,7 +131,8 @@ func (b *builder) valid() (*contract.Contents, error) {
 const longPath = "modules/a-module-with-a-rather-long-name/extra/and-an-image"
 
 // sample has two archives with an empty layout, nested layouts, an index, a
-// shared layer, an empty layer, and names longer than a tar header's.
+// shared layer, an empty layer, and names longer than a tar header's; and one whose
+// repositories share a layout.
 func sample(t testing.TB) (*contract.Contents, *memory) {
 	b := sampleBuilder()
 	return b.done(t), b.store
@@ -136,6 +142,9 @@ func sampleBuilder() *builder {
 	b := newBuilder()
 	b.archive("platform", "", "install", "install-standalone", "release-channel")
 	b.archive("module-a")
+	b.share("shared")
+	b.tag("shared", "team/app", "v3", b.image("base", "app"))
+	b.tag("shared", "team/app/job", "v3", b.image("base", "app"))
 	b.tag("platform", "", "v1.70.0", b.image("base", "seventy"))
 	b.tag("platform", "", "v1.71.0", b.image("base", "seventy-one"))
 	b.tag("platform", "install", "v1.71.0", b.image("installer", ""))

@@ -1,7 +1,9 @@
 package bundle
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/oci"
@@ -9,9 +11,50 @@ import (
 
 // layout is an image layout of an archive or a directory.
 type layout struct {
-	tags  []layoutDescriptor // sorted by tag
+	tags  []layoutDescriptor // sorted by path and tag
 	graph contract.Graph
 	blobs map[oci.Digest]int64 // sizes of what the manifests need
+}
+
+// shared reports whether tags say that they are for other repositories than the one
+// at the layout's path.
+func (l *layout) shared() bool {
+	return slices.ContainsFunc(l.tags, func(d layoutDescriptor) bool { return d.path() != "" })
+}
+
+// apart takes the layout at path apart: each repository that its tags are for has
+// what it would have in a layout of its own.
+func (l *layout) apart(path string) map[string]*layout {
+	if !l.shared() {
+		return map[string]*layout{path: l}
+	}
+	parts := map[string]*layout{}
+	for _, d := range l.tags {
+		at := cmp.Or(d.path(), path)
+		if parts[at] == nil {
+			parts[at] = &layout{graph: contract.Graph{}, blobs: map[oci.Digest]int64{}}
+		}
+		parts[at].tags = append(parts[at].tags, d)
+	}
+	for _, part := range parts {
+		part.take(l)
+	}
+	return parts
+}
+
+// take takes what the tags need of the layout that they come from.
+func (l *layout) take(from *layout) {
+	roots := make([]oci.Digest, len(l.tags))
+	for i, d := range l.tags {
+		roots[i] = d.Digest
+	}
+	manifests, blobs := from.graph.Closure(roots...)
+	for _, m := range manifests {
+		l.graph[m.Digest] = m
+	}
+	for _, d := range blobs {
+		l.blobs[d] = from.blobs[d]
+	}
 }
 
 // blobFinder answers what a layout holds. What it reads is proven here.

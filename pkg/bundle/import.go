@@ -404,7 +404,11 @@ func (set *importing) compare(sums gostSums) error {
 // add takes all layouts of an archive.
 func (imp *importer) add(set *importing, seen *inspected) error {
 	prefix := imp.rules.Prefix(set.Name, seen.names)
-	imp.archive(set.Name)
+	if known := imp.archives[set.Name]; known != nil {
+		known.Shared = known.Shared && seen.shared
+	} else {
+		imp.archive(set.Name).Shared = seen.shared
+	}
 	from := origin{archive: set.Name, label: set.label, reason: "imported from " + set.Name + tarSuffix}
 	for _, path := range slices.Sorted(maps.Keys(seen.layouts)) {
 		if err := imp.addLayout(from, joinPath(prefix, path), seen.layouts[path]); err != nil {

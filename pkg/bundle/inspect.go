@@ -16,7 +16,8 @@ import (
 
 // inspected is what an archive holds, proven by reading all of it.
 type inspected struct {
-	layouts map[string]*layout // by path
+	layouts map[string]*layout // by repository path
+	shared  bool               // they lie in one
 	names   []string           // of all entries
 }
 
@@ -82,7 +83,8 @@ func (c *collector) checkBlob(e entry, d oci.Digest, content io.Reader) error {
 	return nil
 }
 
-// layouts follows every index.json through its manifests.
+// layouts follows every index.json through its manifests. Each repository has a
+// layout of its own then, whether the archive's are shared or not.
 func (c *collector) layouts() (*inspected, error) {
 	found := &inspected{names: c.names, layouts: map[string]*layout{}}
 	last := c.parts.files[len(c.parts.files)-1].name
@@ -91,13 +93,19 @@ func (c *collector) layouts() (*inspected, error) {
 		if err != nil {
 			return nil, damagedLayout(last, path, err)
 		}
-		found.layouts[path] = l
+		found.shared = found.shared || l.shared()
+		for at, part := range l.apart(path) {
+			if found.layouts[at] != nil {
+				return nil, damagedLayout(last, at, errors.New("it stands twice in the archive"))
+			}
+			found.layouts[at] = part
+		}
 	}
 	if len(found.layouts) == 0 {
 		return nil, damagedLayout(last, "", errors.New("the archive holds no image layout"))
 	}
 	for path := range c.blobs {
-		if found.layouts[path] == nil {
+		if c.indexes[path] == nil {
 			return nil, damagedLayout(last, path, errors.New("there are blobs, but no index.json"))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -24,6 +25,9 @@ const (
 	// that the image was read from (S6.5.2).
 	annotationTag = "io.deckhouse.image.short_tag"
 	annotationRef = "org.opencontainers.image.ref.name"
+	// annotationPath is the repository path at the target, where the layout is not
+	// that of one repository alone.
+	annotationPath = "ferry.image.path"
 
 	// indexLimit bounds an index.json in bytes: 100,000 images are 50 MB.
 	indexLimit = 128 << 20
@@ -65,7 +69,15 @@ func (d layoutDescriptor) tag() string {
 
 func (d layoutDescriptor) ref() string { return d.Annotations[annotationRef] }
 
-// encodeIndex returns the index.json of a layout.
+// path is the repository path at the target, "" where the layout's own path says it.
+func (d layoutDescriptor) path() string { return d.Annotations[annotationPath] }
+
+func (d layoutDescriptor) compare(other layoutDescriptor) int {
+	return cmp.Or(cmp.Compare(d.path(), other.path()), cmp.Compare(d.tag(), other.tag()))
+}
+
+// encodeIndex returns the index.json of a layout. Images that land elsewhere than at
+// the layout's own path say where.
 func encodeIndex(layout contract.Layout, graph contract.Graph) ([]byte, error) {
 	index := layoutIndex{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []layoutDescriptor{}}
 	for _, im := range layout.Images {
@@ -76,19 +88,22 @@ func encodeIndex(layout contract.Layout, graph contract.Graph) ([]byte, error) {
 			Digest:      m.Digest,
 			Annotations: map[string]string{annotationTag: im.Tag, annotationRef: im.Source},
 		}
+		if im.Path != layout.Path {
+			d.Annotations[annotationPath] = im.Path
+		}
 		if !oci.IsIndex(m.MediaType) {
 			d.Platform = &platform{}
 		}
 		index.Manifests = append(index.Manifests, d)
 	}
 	slices.SortFunc(index.Manifests, func(a, b layoutDescriptor) int {
-		return cmp.Or(cmp.Compare(a.ref(), b.ref()), cmp.Compare(a.tag(), b.tag()))
+		return cmp.Or(cmp.Compare(a.ref(), b.ref()), a.compare(b))
 	})
 	return json.MarshalIndent(index, "", "  ")
 }
 
-// parseIndex reads an index.json and returns one descriptor per tag, sorted by
-// tag. Descriptors without a tag are nobody's (S7.6.1); of several with one tag
+// parseIndex reads an index.json and returns one descriptor per path and tag, sorted
+// by these. Descriptors without a tag are nobody's (S7.6.1); of several with one tag
 // the last counts (S6.5.6). The document's own media type is not looked at:
 // d8 writes a wrong one (S6.4.2).
 func parseIndex(data []byte) ([]layoutDescriptor, error) {
@@ -107,7 +122,8 @@ func parseIndex(data []byte) ([]layoutDescriptor, error) {
 	if err := json.Unmarshal(index.Manifests, &manifests); err != nil {
 		return nil, fmt.Errorf("not an index: %w", err)
 	}
-	byTag := map[string]layoutDescriptor{}
+	type target struct{ path, tag string }
+	byTarget := map[target]layoutDescriptor{}
 	for _, d := range manifests {
 		tag := d.tag()
 		switch {
@@ -115,17 +131,14 @@ func parseIndex(data []byte) ([]layoutDescriptor, error) {
 			continue
 		case !oci.ValidTag(tag):
 			return nil, fmt.Errorf("%q is not a tag", tag)
+		case d.path() != "" && !oci.ValidPath(d.path()):
+			return nil, fmt.Errorf("tag %s is for %q, which is no repository path", tag, d.path())
 		case !d.Digest.Valid() || d.Size < 0:
 			return nil, fmt.Errorf("tag %s has digest %q and size %d", tag, d.Digest, d.Size)
 		}
-		byTag[tag] = d
+		byTarget[target{d.path(), tag}] = d
 	}
-	list := make([]layoutDescriptor, 0, len(byTag))
-	for _, d := range byTag {
-		list = append(list, d)
-	}
-	slices.SortFunc(list, func(a, b layoutDescriptor) int { return cmp.Compare(a.tag(), b.tag()) })
-	return list, nil
+	return slices.SortedFunc(maps.Values(byTarget), layoutDescriptor.compare), nil
 }
 
 // blobName splits the name of a blob's entry into layout path and digest. Names

@@ -46,7 +46,7 @@ func planArchives(contents *contract.Contents, chunkSize int64) ([]*archivePlan,
 	}
 	graph := contents.Graph()
 	sizes := blobSizes(contents)
-	for _, l := range contents.Layouts() {
+	for _, l := range contents.ImageLayouts() {
 		p := plans[l.Archive]
 		index, err := encodeIndex(l, graph)
 		if err != nil {

@@ -194,6 +194,10 @@ func (t *Tree) layout(at string) (*layout, error) {
 		return nil, err
 	}
 	l, err := describe(t, at, index)
+	if err == nil && l.shared() {
+		return nil, fault.Newf(fault.Damaged, t.shown(at), "its images are for several repositories, as in an archive that was unpacked").
+			Hint("name the archive itself, with .tar at its end; it needs no unpacking")
+	}
 	return l, t.damaged(at, err)
 }
 

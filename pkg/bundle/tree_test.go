@@ -113,6 +113,12 @@ func TestWriteLayouts(t *testing.T) {
 		longPath + "/blobs/sha256/*":     7, // an index of two images
 		longPath + "/index.json":         1,
 		longPath + "/oci-layout":         1,
+		"team/app/blobs/sha256/*":        4,
+		"team/app/index.json":            1,
+		"team/app/oci-layout":            1,
+		"team/app/job/blobs/sha256/*":    4, // the same again
+		"team/app/job/index.json":        1,
+		"team/app/job/oci-layout":        1,
 	}
 	if diff := cmp.Diff(want, treeNames(t, dir)); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
@@ -432,12 +438,12 @@ func TestWriteArchivesOverLayouts(t *testing.T) {
 	archives, err := Write(t.Context(), dir, contents, content, Options{Force: true})
 	must(t, err)
 	finish(t, dir, contents, archives)
-	if diff := cmp.Diff(map[string]int{"bundle.json": 1, "module-a.tar": 1, "platform.tar": 1}, treeNames(t, dir)); diff != "" {
+	if diff := cmp.Diff(map[string]int{"bundle.json": 1, "module-a.tar": 1, "platform.tar": 1, "shared.tar": 1}, treeNames(t, dir)); diff != "" {
 		t.Errorf("directory (-want +got):\n%s", diff)
 	}
 	entries, err := os.ReadDir(dir)
 	must(t, err)
-	if len(entries) != 3 {
+	if len(entries) != 4 {
 		t.Errorf("empty directories are left: %v", entries)
 	}
 }

@@ -56,6 +56,7 @@ func TestWriteFormat(t *testing.T) {
 		"install-standalone/index.json", "install-standalone/oci-layout",
 		"oci-layout",
 		"release-channel/blobs/sha256/*", "release-channel/index.json", "release-channel/oci-layout",
+		"blobs/sha256/*", "index.json", "oci-layout",
 	}
 	if diff := cmp.Diff(want, slices.Compact(names)); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)

@@ -335,7 +335,8 @@ func (g Graph) Closure(roots ...oci.Digest) (manifests []*Manifest, blobs []oci.
 	return manifests, blobs
 }
 
-// Layout is everything that one repository path of an archive holds.
+// Layout is everything that one repository path of an archive holds, or all of a
+// shared archive.
 type Layout struct {
 	Archive   string
 	Path      string
@@ -360,6 +361,26 @@ func (c *Contents) Paths() []string {
 // Layouts groups the contents by archive and path, sorted; layouts that an
 // archive must have although nothing lands there are included, empty.
 func (c *Contents) Layouts() []Layout {
+	return c.layouts(func(im Image) string { return im.Path })
+}
+
+// ImageLayouts are the image layouts that stand in the archives, sorted: those of
+// [Contents.Layouts], but for each shared archive the one at its root.
+func (c *Contents) ImageLayouts() []Layout {
+	shared := map[string]bool{}
+	for _, a := range c.Archives {
+		shared[a.Name] = a.Shared
+	}
+	return c.layouts(func(im Image) string {
+		if shared[im.Archive] {
+			return ""
+		}
+		return im.Path
+	})
+}
+
+// layouts groups the contents by archive and by what at says of each image.
+func (c *Contents) layouts(at func(Image) string) []Layout {
 	type key struct{ archive, path string }
 	images := map[key][]Image{}
 	for _, a := range c.Archives {
@@ -368,7 +389,7 @@ func (c *Contents) Layouts() []Layout {
 		}
 	}
 	for _, im := range c.Images {
-		k := key{im.Archive, im.Path}
+		k := key{im.Archive, at(im)}
 		images[k] = append(images[k], im)
 	}
 	graph := c.Graph()

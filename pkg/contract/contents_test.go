@@ -1,6 +1,8 @@
 package contract
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -35,6 +37,39 @@ func TestLayoutsIncludeEmptyOnes(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"images/", "images/a", "images/install"}, got); diff != "" {
 		t.Errorf("layouts (-want +got):\n%s", diff)
+	}
+}
+
+// All images of a shared archive lie in the layout at its root, and are of their
+// repositories all the same.
+func TestImageLayouts(t *testing.T) {
+	c := contents()
+	other := c.Images[0]
+	other.Path = "other"
+	c.Images = append(c.Images, other)
+	describe := func(layouts []Layout) (list []string) {
+		for _, l := range layouts {
+			list = append(list, fmt.Sprintf("%s/%s: %d images, %d manifests, %d blobs", l.Archive, l.Path, len(l.Images), len(l.Manifests), len(l.Blobs)))
+		}
+		return list
+	}
+	apart := []string{"images/a: 2 images, 2 manifests, 1 blobs", "images/other: 1 images, 2 manifests, 1 blobs"}
+	if diff := cmp.Diff(apart, describe(c.ImageLayouts())); diff != "" {
+		t.Errorf("each on its own (-want +got):\n%s", diff)
+	}
+	c.Archives[0].Shared = true
+	if diff := cmp.Diff([]string{"images/: 3 images, 2 manifests, 1 blobs"}, describe(c.ImageLayouts())); diff != "" {
+		t.Errorf("shared (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(apart, describe(c.Layouts())); diff != "" {
+		t.Errorf("repositories of a shared archive (-want +got):\n%s", diff)
+	}
+	if err := c.Validate(); err != nil {
+		t.Errorf("a shared archive: %v", err)
+	}
+	c.Archives[0].Layouts = []string{"empty"}
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "archive images is shared") {
+		t.Errorf("a shared archive with a layout of its own: got %v", err)
 	}
 }
 

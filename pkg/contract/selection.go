@@ -39,6 +39,10 @@ type Archive struct {
 	// root itself), that stand in the archive as image layouts even when they
 	// are empty (S6.2.2). Others appear as images land in them.
 	Layouts []string `json:"layouts"`
+	// Shared says that all images of the archive lie in one image layout at its
+	// root, with each blob once. Otherwise each repository path has a layout of its
+	// own, with all that it needs, as d8 wants it (S6.4).
+	Shared bool `json:"shared,omitempty"`
 }
 
 // Phases of tags at the target. A tag is written after every tag of a lower
@@ -346,6 +350,9 @@ func validArchives(list []Archive) (map[string]bool, error) {
 			return nil, fmt.Errorf("spec.archives[%d]: archive %s stands twice", i, a.Name)
 		}
 		names[a.Name] = true
+		if a.Shared && len(a.Layouts) > 0 {
+			return nil, fmt.Errorf("spec.archives[%d]: archive %s is shared, and has no layouts of its own", i, a.Name)
+		}
 		for _, p := range a.Layouts {
 			if err := validPath(p); err != nil {
 				return nil, fmt.Errorf("spec.archives[%d]: %w", i, err)

@@ -86,7 +86,7 @@ func Select(cat contract.CatalogSpec, opts Options) (contract.SelectionSpec, err
 	for _, row := range cat.Repositories {
 		tags[row.Repository] = row.Tags
 	}
-	spec := contract.SelectionSpec{Vendor: Vendor, Source: cat.Source, Archives: []contract.Archive{{Name: archive}}}
+	spec := contract.SelectionSpec{Vendor: Vendor, Source: cat.Source, Archives: []contract.Archive{{Name: archive, Shared: true}}}
 	if !opts.SkipAttachments {
 		spec.Attached = contract.Attachments(2, "{digest}.sig", "{digest}.sbom", "{digest}.att")
 	}

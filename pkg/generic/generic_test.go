@@ -66,6 +66,9 @@ h.example/app@=v1.1.0
 	if err := selection.Validate(); err != nil {
 		t.Errorf("the selection is not valid: %v", err)
 	}
+	if diff := cmp.Diff([]contract.Archive{{Name: "images", Layouts: []string{}, Shared: true}}, selection.Archives); diff != "" {
+		t.Errorf("archives (-want +got):\n%s", diff)
+	}
 	var got []string
 	for _, im := range selection.Images {
 		got = append(got, im.Source+" -> "+im.Path+":"+im.Tag+" ("+im.Reason+")")
