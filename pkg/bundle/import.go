@@ -404,12 +404,7 @@ func (set *importing) compare(sums gostSums) error {
 // add takes all layouts of an archive.
 func (imp *importer) add(set *importing, seen *inspected) error {
 	prefix := imp.rules.Prefix(set.Name, seen.names)
-	if known := imp.archives[set.Name]; known != nil {
-		known.Shared = known.Shared && seen.shared
-	} else {
-		imp.archive(set.Name).Shared = seen.shared
-	}
-	from := origin{archive: set.Name, label: set.label, reason: "imported from " + set.Name + tarSuffix}
+	from := origin{archive: set.Name, shared: seen.shared, label: set.label, reason: "imported from " + set.Name + tarSuffix}
 	for _, path := range slices.Sorted(maps.Keys(seen.layouts)) {
 		if err := imp.addLayout(from, joinPath(prefix, path), seen.layouts[path]); err != nil {
 			return err
@@ -421,16 +416,21 @@ func (imp *importer) add(set *importing, seen *inspected) error {
 // origin is where a layout comes from.
 type origin struct {
 	archive string // that its images are said to belong to
+	shared  bool   // it is a part of one that other repositories have in common
 	label   string // the file or directory to blame
 	reason  string // for its images
 }
 
-// archive is the one of the name, made when it is new.
-func (imp *importer) archive(name string) *contract.Archive {
-	if imp.archives[name] == nil {
-		imp.archives[name] = &contract.Archive{Name: name, Layouts: []string{}}
+// archive is the one for what comes from there, made when it is new, and shared as
+// long as all that came was.
+func (imp *importer) archive(from origin) *contract.Archive {
+	a := imp.archives[from.archive]
+	if a == nil {
+		a = &contract.Archive{Name: from.archive, Layouts: []string{}, Shared: from.shared}
+		imp.archives[from.archive] = a
 	}
-	return imp.archives[name]
+	a.Shared = a.Shared && from.shared
+	return a
 }
 
 func (imp *importer) addLayout(from origin, target string, l *layout) error {
@@ -438,7 +438,7 @@ func (imp *importer) addLayout(from origin, target string, l *layout) error {
 		return fault.Newf(fault.Damaged, from.label, "layout %q is no repository path", target).
 			Hint("it was not made by a mirroring tool")
 	}
-	if archive := imp.archive(from.archive); len(l.tags) == 0 && !slices.Contains(archive.Layouts, target) {
+	if archive := imp.archive(from); len(l.tags) == 0 && !slices.Contains(archive.Layouts, target) {
 		archive.Layouts = append(archive.Layouts, target)
 	}
 	for _, d := range l.tags {

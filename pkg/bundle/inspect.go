@@ -93,7 +93,7 @@ func (c *collector) layouts() (*inspected, error) {
 		if err != nil {
 			return nil, damagedLayout(last, path, err)
 		}
-		found.shared = found.shared || l.shared()
+		found.shared = len(c.indexes) == 1 && l.shared()
 		for at, part := range l.apart(path) {
 			if found.layouts[at] != nil {
 				return nil, damagedLayout(last, at, errors.New("it stands twice in the archive"))

@@ -96,6 +96,25 @@ func TestSharedArchiveWithoutDocument(t *testing.T) {
 	}
 }
 
+// An archive that other programs added a layout to, or that comes in two parts of which
+// one is as d8 has it, is imported like any other.
+func TestSharedArchiveAmongOthers(t *testing.T) {
+	dir, doc := sharing(t)
+	entries := entriesOf(t, filepath.Join(dir, "images.tar"))
+	entries["more/"+indexFile] = []byte(`{"schemaVersion":2,"manifests":[]}`)
+	mixed, _ := remade(t, doc, entries)
+	plain := t.TempDir()
+	writeFile(t, filepath.Join(plain, "images.tar"), makeTar(t, layoutOf("p", "A", "v1")...))
+	for name, paths := range map[string][]string{"a layout beside it": {mixed}, "two directories": {dir, plain}} {
+		got, err := importPaths(t, paths...)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if got.Archives[0].Shared || len(got.Images) < len(doc.Contents.Images) {
+			t.Errorf("%s: shared %v, %d images", name, got.Archives[0].Shared, len(got.Images))
+		}
+	}
+}
+
 // remade is the bundle with the archive's tar made by another program, of entries,
 // and a document that knows its digest.
 func remade(t testing.TB, doc *contract.BundleSpec, entries map[string][]byte) (string, *contract.BundleSpec) {
