@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +31,6 @@ import (
 var binaries string
 
 func TestMain(m *testing.M) {
-	debug.SetGCPercent(400) // there is memory; the programs under test want the processors
 	os.Exit(buildAndRun(m))
 }
 

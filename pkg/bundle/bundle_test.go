@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -258,6 +259,25 @@ func makeTar(t testing.TB, headers ...tarEntry) []byte {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
+}
+
+// entriesOf are the entries of a tar, by name.
+func entriesOf(t testing.TB, file string) map[string][]byte {
+	t.Helper()
+	entries := map[string][]byte{}
+	r := tar.NewReader(bytes.NewReader(readFile(t, file)))
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return entries
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if entries[h.Name], err = io.ReadAll(r); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 type tarEntry struct {

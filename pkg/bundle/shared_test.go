@@ -1,10 +1,8 @@
 package bundle
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
-	"io"
 	"maps"
 	"os"
 	"path"
@@ -34,20 +32,6 @@ func sharing(t testing.TB) (string, *contract.BundleSpec) {
 	archives, err := Write(t.Context(), dir, contents, b.store, Options{})
 	must(t, err)
 	return dir, finish(t, dir, contents, archives)
-}
-
-// entriesOf are the entries of a tar, by name.
-func entriesOf(t testing.TB, file string) map[string][]byte {
-	t.Helper()
-	entries := map[string][]byte{}
-	r := bytes.NewReader(readFile(t, file))
-	must(t, scan(skimming{io.NewSectionReader(r, 0, r.Size())}, func(e entry, _ io.Reader) error {
-		data := make([]byte, e.size)
-		_, err := r.ReadAt(data, e.offset)
-		entries[e.name] = data
-		return err
-	}))
-	return entries
 }
 
 // Each blob stands once, however many repositories need it, and the index says where
@@ -115,15 +99,21 @@ func TestSharedArchiveAmongOthers(t *testing.T) {
 	}
 }
 
+// tarOf is a tar of entries as another program may make it.
+func tarOf(t testing.TB, entries map[string][]byte) []byte {
+	t.Helper()
+	var list []tarEntry
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(entries))) {
+		list = append(list, regular("./"+name, string(entries[name])))
+	}
+	return makeTar(t, list...)
+}
+
 // remade is the bundle with the archive's tar made by another program, of entries,
 // and a document that knows its digest.
 func remade(t testing.TB, doc *contract.BundleSpec, entries map[string][]byte) (string, *contract.BundleSpec) {
 	t.Helper()
-	var list []tarEntry
-	for _, name := range slices.Backward(slices.Sorted(maps.Keys(entries))) {
-		list = append(list, tarEntry{Header: headerOf(tar.TypeReg, "./"+name, ""), data: string(entries[name])})
-	}
-	text := makeTar(t, list...)
+	text := tarOf(t, entries)
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "images.tar"), text)
 	file := contract.File{Name: "images.tar", Size: int64(len(text)), Digest: oci.DigestOf(text)}
@@ -175,11 +165,7 @@ func TestSharedArchiveRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			entries := maps.Clone(whole)
 			tc.change(entries)
-			var list []tarEntry
-			for _, name := range slices.Sorted(maps.Keys(entries)) {
-				list = append(list, tarEntry{Header: headerOf(tar.TypeReg, name, ""), data: string(entries[name])})
-			}
-			_, err := importTars(t, map[string][]byte{"images.tar": makeTar(t, list...)})
+			_, err := importTars(t, map[string][]byte{"images.tar": tarOf(t, entries)})
 			wantFault(t, err, fault.Damaged, tc.says)
 		})
 	}

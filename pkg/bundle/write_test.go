@@ -77,22 +77,7 @@ func TestWriteIndex(t *testing.T) {
 	if _, err := Write(t.Context(), dir, contents, b.store, Options{}); err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]string{}
-	r := tar.NewReader(bytes.NewReader(readFile(t, filepath.Join(dir, "a.tar"))))
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got[h.Name] = string(data)
-	}
+	got := entriesOf(t, filepath.Join(dir, "a.tar"))
 	want := map[string]string{
 		"empty/oci-layout": "{\n    \"imageLayoutVersion\": \"1.0.0\"\n}",
 		"empty/index.json": "{\n  \"schemaVersion\": 2,\n  \"mediaType\": \"application/vnd.oci.image.index.v1+json\",\n  \"manifests\": []\n}",
@@ -126,7 +111,7 @@ func TestWriteIndex(t *testing.T) {
 }`,
 	}
 	for name, text := range want {
-		if diff := cmp.Diff(text, got[name]); diff != "" {
+		if diff := cmp.Diff(text, string(got[name])); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
