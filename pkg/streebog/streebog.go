@@ -86,36 +86,26 @@ func (d *digest) Write(p []byte) (int, error) {
 		d.held += n
 		p = p[n:]
 		if d.held == BlockSize {
-			d.block(&d.rest)
+			d.take(d.rest[:])
 			d.held = 0
 		}
 	}
-	for len(p) >= BlockSize {
-		d.block((*[BlockSize]byte)(p))
-		p = p[BlockSize:]
-	}
-	if len(p) > 0 {
-		d.held = copy(d.rest[:], p)
+	whole := len(p) &^ (BlockSize - 1)
+	d.take(p[:whole])
+	if whole < len(p) {
+		d.held = copy(d.rest[:], p[whole:])
 	}
 	return written, nil
 }
 
-// block takes a whole block of the message.
-func (d *digest) block(p *[BlockSize]byte) {
-	d.compress(d.n, p)
-	d.n += 8 * BlockSize
-	m := load(p)
-	d.sigma.add(&m)
-}
-
-// compress adds a block to the chain; n is how many bits came before.
-func (d *digest) compress(n uint64, p *[BlockSize]byte) {
+// take takes whole blocks of the message.
+func (d *digest) take(p []byte) {
 	if d.wide {
-		compressWide(&d.h, n, p)
-		return
+		takeWide(&d.h, &d.sigma, d.n, p)
+	} else {
+		takeTables(&d.h, &d.sigma, d.n, p)
 	}
-	m := load(p)
-	compressTables(&d.h, n, &m)
+	d.n += 8 * uint64(len(p))
 }
 
 // Sum implements hash.Hash.
@@ -128,13 +118,13 @@ func (d *digest) Sum(in []byte) []byte {
 func (d *digest) finish(in []byte) []byte {
 	clear(d.rest[d.held:])
 	d.rest[d.held] = 1
-	d.compress(d.n, &d.rest)
-	d.n += 8 * uint64(d.held)
-	m := load(&d.rest)
-	d.sigma.add(&m)
-	length, total := (&words{d.n}).bytes(), d.sigma.bytes()
-	d.compress(0, &length)
-	d.compress(0, &total)
+	length := (&words{d.n + 8*uint64(d.held)}).bytes()
+	d.take(d.rest[:])
+	total := d.sigma.bytes()
+	d.n = 0
+	d.take(length[:])
+	d.n = 0
+	d.take(total[:])
 	sum := d.h.bytes()
 	return append(in, sum[Size512-d.size:]...) // a short sum is the upper half
 }
@@ -156,11 +146,28 @@ func (a *words) bytes() [BlockSize]byte {
 	return p
 }
 
-// add adds b, as a number below 2^512.
+// add adds a block, as a number below 2^512. It is written word by word so that the
+// carry stays where the processor has it.
 func (a *words) add(b *words) {
 	var carry uint64
-	for i := range a {
-		a[i], carry = bits.Add64(a[i], b[i], carry)
+	a[0], carry = bits.Add64(a[0], b[0], 0)
+	a[1], carry = bits.Add64(a[1], b[1], carry)
+	a[2], carry = bits.Add64(a[2], b[2], carry)
+	a[3], carry = bits.Add64(a[3], b[3], carry)
+	a[4], carry = bits.Add64(a[4], b[4], carry)
+	a[5], carry = bits.Add64(a[5], b[5], carry)
+	a[6], carry = bits.Add64(a[6], b[6], carry)
+	a[7], _ = bits.Add64(a[7], b[7], carry)
+}
+
+// takeTables adds whole blocks to the chain h and to the sum sigma; n is how many bits
+// came before.
+func takeTables(h, sigma *words, n uint64, p []byte) {
+	for ; len(p) >= BlockSize; p = p[BlockSize:] {
+		m := load((*[BlockSize]byte)(p))
+		compressTables(h, n, &m)
+		sigma.add(&m)
+		n += 8 * BlockSize
 	}
 }
 

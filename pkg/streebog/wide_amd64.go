@@ -2,38 +2,57 @@ package streebog
 
 import "golang.org/x/sys/cpu"
 
-// haveWide tells whether the processor has the instructions of compressWide, and
+// haveWide tells whether the processor has the instructions of takeWide, and
 // the system keeps their registers.
-var haveWide = cpu.X86.HasAVX512F && cpu.X86.HasAVX512VBMI && cpu.X86.HasAVX512GFNI
+var haveWide = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VBMI && cpu.X86.HasAVX512GFNI
 
-// compressWide is compressTables for a block as it lies in the message. Without
-// haveWide it ends the process.
-func compressWide(h *words, n uint64, p *[BlockSize]byte) { compressRegisters(h, n, p, &wide) }
+// takeWide is takeTables in the wide form. Without haveWide it ends the process.
+func takeWide(h, sigma *words, n uint64, p []byte) {
+	if len(p) >= BlockSize {
+		takeRegisters(h, sigma, n, &p[0], len(p)/BlockSize, &wide)
+	}
+}
 
+// takeRegisters takes blocks, at least one, from p on.
+//
 //go:noescape
-func compressRegisters(h *words, n uint64, p *[BlockSize]byte, t *wideTable)
+func takeRegisters(h, sigma *words, n uint64, p *byte, blocks int, t *wideTable)
 
-// wideTable is what compressRegisters holds in registers.
+// wideTable is what the assembly holds in registers, and goes through.
 type wideTable struct {
-	matrices      [8]words // in lane i of number r: part(i, (i+r)%8)
-	substitution  [256]byte
-	transposition [BlockSize]byte // from where each byte comes
-	highest       uint64          // a matrix: each bit of the product is the highest one of the byte
+	substitution [256]byte
+	matrices     [8]words           // in lane i of number r: part(i, (i+r)%8)
+	rotations    [8][BlockSize]byte // from where each byte comes: of word i+r in lane i of number r
+	constants    [len(roundConstants)]words
 }
 
 var wide = makeWideTable()
 
 func makeWideTable() wideTable {
-	t := wideTable{substitution: substitution, highest: 0x8080808080808080}
-	for r := range t.matrices {
-		for i := range t.matrices[r] {
-			t.matrices[r][i] = part(i, (i+r)%8)
+	t := wideTable{substitution: substitution}
+	for r := range 8 {
+		for i := range 8 {
+			j := (i + r) % 8
+			t.matrices[r][i] = part(i, j)
+			for b := range 8 {
+				t.rotations[r][8*i+b] = byte(8*b + j)
+			}
 		}
 	}
-	for i := range t.transposition {
-		t.transposition[i] = byte(i%8*8 + i/8)
+	for i, c := range roundConstants {
+		t.constants[i] = transposed(c)
 	}
 	return t
+}
+
+// transposed has in word i byte i of every word of w.
+func transposed(w words) words {
+	from := w.bytes()
+	var to [BlockSize]byte
+	for i := range to {
+		to[i] = from[i%8*8+i/8]
+	}
+	return load(&to)
 }
 
 // part is the matrix of bits with which byte j of a word adds to byte i of its
