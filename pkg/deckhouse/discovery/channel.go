@@ -31,36 +31,57 @@ type releaseImages struct {
 	// further are files wanted besides version.json.
 	further []string
 
-	knownMu sync.Mutex
-	known   map[oci.Digest]map[string][]byte
+	mu    sync.Mutex
+	known map[oci.Digest]*releaseFiles
 }
 
-// channels reads those channels that the repository has.
+// releaseFiles are those of an image, once somebody has read them.
+type releaseFiles struct {
+	mu    sync.Mutex
+	files map[string][]byte // nil until then
+}
+
+// channels reads those channels that the repository has, all at once: there are few,
+// and on a long line each answer takes as long as all of them.
 func (r *releaseImages) channels(ctx context.Context, component string) ([]contract.CatalogChannel, error) {
+	names := deckhouse.Channels()
+	channels, errs := make([]contract.CatalogChannel, len(names)), make([]error, len(names))
+	var reading sync.WaitGroup
+	for i, name := range names {
+		reading.Go(func() { channels[i], errs[i] = r.channel(ctx, component, name) })
+	}
+	reading.Wait()
 	var out []contract.CatalogChannel
-	for _, name := range deckhouse.Channels() {
-		ref := r.repo.WithTag(name)
-		digest, files, err := r.read(ctx, ref)
+	for i, err := range errs {
 		if errors.Is(err, fault.NotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		content, ok := files[deckhouse.VersionFile]
-		if !ok {
-			return nil, fault.Newf(fault.Protocol, ref.String(), "the channel's image has no %s", deckhouse.VersionFile)
-		}
-		said, err := parseRelease(content)
-		if err != nil {
-			return nil, fault.New(fault.Protocol, ref.String(), err)
-		}
-		out = append(out, contract.CatalogChannel{
-			Component: component, Name: name, Version: said.Version, Suspended: said.Suspend, Digest: digest,
-		})
-		r.log.DebugContext(ctx, "channel read", "channel", ref.String(), "version", said.Version)
+		out = append(out, channels[i])
 	}
 	return out, nil
+}
+
+func (r *releaseImages) channel(ctx context.Context, component, name string) (contract.CatalogChannel, error) {
+	ref := r.repo.WithTag(name)
+	digest, files, err := r.read(ctx, ref)
+	if err != nil {
+		return contract.CatalogChannel{}, err
+	}
+	content, ok := files[deckhouse.VersionFile]
+	if !ok {
+		return contract.CatalogChannel{}, fault.Newf(fault.Protocol, ref.String(), "the channel's image has no %s", deckhouse.VersionFile)
+	}
+	said, err := parseRelease(content)
+	if err != nil {
+		return contract.CatalogChannel{}, fault.New(fault.Protocol, ref.String(), err)
+	}
+	r.log.DebugContext(ctx, "channel read", "channel", ref.String(), "version", said.Version)
+	return contract.CatalogChannel{
+		Component: component, Name: name, Version: said.Version, Suspended: said.Suspend, Digest: digest,
+	}, nil
 }
 
 // read returns what ref stands for, and those of the files that it has.
@@ -69,20 +90,25 @@ func (r *releaseImages) read(ctx context.Context, ref oci.Reference) (oci.Digest
 	if err != nil {
 		return "", nil, err
 	}
-	r.knownMu.Lock()
-	files, ok := r.known[desc.Digest]
-	r.knownMu.Unlock()
-	if ok {
-		return desc.Digest, files, nil
+	known := r.of(desc.Digest)
+	known.mu.Lock()
+	defer known.mu.Unlock() // others wait for the one that reads
+	if known.files == nil {
+		if known.files, err = r.find(ctx, ref, desc, body); err != nil {
+			return "", nil, err
+		}
 	}
-	files, err = r.find(ctx, ref, desc, body)
-	if err != nil {
-		return "", nil, err
+	return desc.Digest, known.files, nil
+}
+
+// of returns the files of an image, whether or not they were read.
+func (r *releaseImages) of(digest oci.Digest) *releaseFiles {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known[digest] == nil {
+		r.known[digest] = &releaseFiles{}
 	}
-	r.knownMu.Lock()
-	defer r.knownMu.Unlock()
-	r.known[desc.Digest] = files
-	return desc.Digest, files, nil
+	return r.known[digest]
 }
 
 // find reads the files of an image. What keeps a further one from being read must

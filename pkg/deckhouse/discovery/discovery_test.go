@@ -7,15 +7,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"ferry/pkg/contract"
 	"ferry/pkg/deckhouse"
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
+	"ferry/pkg/registry"
 	"ferry/pkg/registry/registrytest"
 	"ferry/pkg/registry/wire"
 
@@ -424,6 +428,54 @@ func TestDiscoverReadsChannelImagesOnce(t *testing.T) {
 	}
 	if n := s.Count(registrytest.KindBlob, http.MethodGet); n != 1 {
 		t.Errorf("%d blobs were read, want the one", n)
+	}
+}
+
+// meeting answers for no tag before all of them have been asked for.
+type meeting struct {
+	registry.Source
+	missing atomic.Int64
+	met     chan struct{}
+}
+
+func (m *meeting) Manifest(ctx context.Context, ref oci.Reference) (oci.Descriptor, []byte, error) {
+	if ref.Tag != "" && m.missing.Add(-1) == 0 {
+		close(m.met)
+	}
+	select {
+	case <-m.met:
+		return m.Source.Manifest(ctx, ref)
+	case <-ctx.Done():
+		return oci.Descriptor{}, nil, fault.New(fault.Cancelled, ref.String(), ctx.Err())
+	}
+}
+
+// All channels of a repository are asked for at once: one after the other they would
+// take as many round trips. They are told in their order.
+func TestChannelsAreReadAtOnce(t *testing.T) {
+	s := newSource(t)
+	for _, name := range []string{"stable", "alpha", "lts"} {
+		s.channel(t, "/release-channel", name, `{"version":"v1.70.0"}`)
+	}
+	m := &meeting{Source: s.client, met: make(chan struct{})}
+	m.missing.Store(int64(len(deckhouse.Channels())))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // only of one that would never end
+	defer cancel()
+	repo, err := oci.ParseRepository(s.Host + "/" + root + "/release-channel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &explorer{src: m, log: slog.New(slog.DiscardHandler)}
+	channels, err := e.images(repo).channels(ctx, deckhouse.ComponentPlatform)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range channels {
+		got = append(got, c.Name)
+	}
+	if diff := cmp.Diff([]string{"alpha", "stable", "lts"}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
