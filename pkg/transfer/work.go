@@ -52,7 +52,10 @@ func (r Retry) do(ctx context.Context, log *slog.Logger, what string, op func() 
 			return err
 		}
 		if failed >= r.Attempts {
-			return fmt.Errorf("given up after %d tries: %w", failed, err)
+			if failed == 1 {
+				return err // nothing was repeated
+			}
+			return fmt.Errorf("given up after %d rounds of tries: %w", failed, err)
 		}
 		pause := delay/2 + rand.N(delay/2+1)
 		log.Warn("trying again", "what", what, "in", pause.Round(time.Millisecond), "cause", err)
