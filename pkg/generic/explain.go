@@ -49,7 +49,7 @@ func CheckQueries(queries []explain.Query) error {
 }
 
 // absent answers for what no line takes.
-func absent(cat contract.CatalogSpec, items []Item, q explain.Query) contract.Answer {
+func absent(cat contract.CatalogSpec, items []*Item, q explain.Query) contract.Answer {
 	if q.NamedInside() {
 		return q.Inside()
 	}

@@ -3,7 +3,7 @@ package generic
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"strconv"
 	"strings"
 
 	"ferry/pkg/contract"
@@ -21,7 +21,7 @@ import (
 //
 // Kinds: those of registry.Source.Tags. A repository that is not there is an
 // error: somebody named it.
-func Discover(ctx context.Context, src registry.Source, items []Item, parallel int) (contract.CatalogSpec, error) {
+func Discover(ctx context.Context, src registry.Source, items []*Item, parallel int) (contract.CatalogSpec, error) {
 	spec := contract.CatalogSpec{Vendor: Vendor}
 	for _, item := range items {
 		spec.Wanted = append(spec.Wanted, item.Text)
@@ -47,7 +47,7 @@ func Discover(ctx context.Context, src registry.Source, items []Item, parallel i
 }
 
 // chosenFrom are the repositories whose tag list is needed, each once.
-func chosenFrom(items []Item) []oci.Repository {
+func chosenFrom(items []*Item) []oci.Repository {
 	var out []oci.Repository
 	seen := map[oci.Repository]bool{}
 	for _, item := range items {
@@ -90,14 +90,16 @@ func Select(cat contract.CatalogSpec, opts Options) (contract.SelectionSpec, err
 	if !opts.SkipAttachments {
 		spec.Attached = contract.Attachments(2, "{digest}.sig", "{digest}.sbom", "{digest}.att")
 	}
+	spec.Images = make([]contract.SelectedImage, 0, len(items)) // most lines are one
 	owners := targets{}
-	for _, item := range items {
+	text := func(line int) string { return strconv.Quote(items[line].Text) }
+	for i, item := range items {
 		images, err := item.images(tags)
 		if err != nil {
 			return contract.SelectionSpec{}, err
 		}
 		for _, im := range images {
-			if err := owners.take(im.Path, im.Tag, fmt.Sprintf("%q", item.Text)); err != nil {
+			if err := owners.take(im.Path, im.Tag, i, text); err != nil {
 				return contract.SelectionSpec{}, fault.New(fault.Usage, "list of images", err)
 			}
 		}

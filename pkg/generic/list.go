@@ -48,8 +48,8 @@ const maxLine = 4096
 // "#" at the beginning of a word, are passed over.
 //
 // Kind: fault.Usage, naming the line.
-func ParseList(r io.Reader) ([]Item, error) {
-	var items []Item
+func ParseList(r io.Reader) ([]*Item, error) {
+	var items []*Item
 	targets := targets{}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
@@ -58,9 +58,9 @@ func ParseList(r io.Reader) ([]Item, error) {
 		number++
 		item, err := parseLine(words(lines.Text()))
 		if err == nil && item != nil {
-			items = append(items, *item)
+			items = append(items, item)
 			if item.Tag != "" {
-				err = targets.take(item.Path, item.Tag, fmt.Sprintf("line %d", number))
+				err = targets.take(item.Path, item.Tag, number, func(line int) string { return fmt.Sprintf("line %d", line) })
 			}
 		}
 		if err != nil {
@@ -155,14 +155,18 @@ func (item *Item) retarget(word string) error {
 	return nil
 }
 
-// targets tells who owns a tag at the target: a line.
-type targets map[string]string
+// targets tells who owns a tag at the target: the number of a line.
+type targets map[target]int
 
-func (t targets) take(path, tag, line string) error {
-	target := path + ":" + tag
-	if other, taken := t[target]; taken {
-		return fmt.Errorf("%s and %s both land at %s", other, line, target)
+type target struct{ path, tag string }
+
+// take makes a tag that of a line, unless it is another line's; name is how an error
+// calls a line.
+func (t targets) take(path, tag string, line int, name func(line int) string) error {
+	at := target{path, tag}
+	if other, taken := t[at]; taken {
+		return fmt.Errorf("%s and %s both land at %s:%s", name(other), name(line), path, tag)
 	}
-	t[target] = line
+	t[at] = line
 	return nil
 }
