@@ -30,7 +30,7 @@ demo: build
 # Everything that proves ferry right, the real binaries included. "make check" has vet look at all of it: the part of vet that
 # go test runs by itself would look at every dependency a second time.
 test: build
-	go test -vet=off -timeout 14m ./... ./e2e/...
+	go test -vet=off -timeout 25m ./... ./e2e/...
 
 # What CI asks of every commit besides the tests.
 check:
