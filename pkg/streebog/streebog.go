@@ -12,7 +12,7 @@
 // What else there is to do for a lookup decides the speed; see [pair.round].
 //
 // There are two forms of this, with the same sums. The one with tables is for every
-// processor. An amd64 with AVX-512, its VBMI, and GFNI has instructions that take 512
+// processor. An amd64 with AVX-512, its BW and VBMI, and GFNI has instructions that take 512
 // bits at once, substitute bytes and multiply bytes with matrices of bits; with these
 // an LPS is 25 instructions without a lookup in memory (wide_amd64.s), and a sum takes
 // less than half the time.

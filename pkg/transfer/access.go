@@ -51,7 +51,7 @@ func depth(r oci.Repository) int { return strings.Count(r.Path, "/") + 1 }
 // begins here: where all tags are right already, what is missing below them is
 // only found on the way.
 func (p *publishing) writable(ctx context.Context, repo oci.Repository) error {
-	_, err := p.access.get(p.places[repo].root, func() (struct{}, error) {
+	_, err := p.access.Get(p.places[repo].root, func() (struct{}, error) {
 		return struct{}{}, p.checkWrite(ctx, repo)
 	})
 	return err

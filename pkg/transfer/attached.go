@@ -91,7 +91,7 @@ func referrers(ctx context.Context, k *closing, link contract.Link, from linkOri
 // referrers asks the API. Without one, or where it does not know the image, the
 // tag alone tells; no other failure means that nothing is attached.
 func (k *closing) referrers(ctx context.Context, repo oci.Repository, digest oci.Digest) ([]oci.Descriptor, error) {
-	return k.listed.get(loadKey{repo, digest}, func() (list []oci.Descriptor, err error) {
+	return k.listed.Get(loadKey{repo, digest}, func() (list []oci.Descriptor, err error) {
 		subject := repo.WithDigest(digest).String()
 		err = k.crew.slot(func() error {
 			return k.retry.do(ctx, k.log, "referrers of "+subject, func() (bool, error) {
@@ -137,7 +137,7 @@ func (k *closing) referrersTag(ctx context.Context, ref oci.Reference) (*oci.Man
 // what was pulled through it would have that and nothing else.
 func (k *closing) sourceLacks(ctx context.Context, ref oci.Reference) (bool, error) {
 	k.tags.ask(ref)
-	list, err := k.lists.get(ref.Repository, func() (map[string]bool, error) {
+	list, err := k.lists.Get(ref.Repository, func() (map[string]bool, error) {
 		list, err := k.list(ctx, ref.Repository)
 		k.tags.learn(ref.Repository, list)
 		return list, err

@@ -11,6 +11,7 @@ import (
 
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/memo"
 	"ferry/pkg/oci"
 	"ferry/pkg/progress"
 	"ferry/pkg/registry"
@@ -118,12 +119,12 @@ type closing struct {
 	opening sync.Once
 	news    atomic.Bool
 
-	resolved memo[string, oci.Digest]
-	loaded   memo[loadKey, *oci.Manifest]
-	parsed   settled[oci.Digest, parsedManifest]
-	files    memo[filesKey, map[string][]byte]
-	lists    memo[oci.Repository, map[string]bool]
-	listed   memo[loadKey, []oci.Descriptor]
+	resolved memo.Once[string, oci.Digest]
+	loaded   memo.Once[loadKey, *oci.Manifest]
+	parsed   memo.Settled[oci.Digest, parsedManifest]
+	files    memo.Once[filesKey, map[string][]byte]
+	lists    memo.Once[oci.Repository, map[string]bool]
+	listed   memo.Once[loadKey, []oci.Descriptor]
 
 	mu        sync.Mutex
 	images    []found
@@ -222,7 +223,7 @@ func (k *closing) find(ctx context.Context, ref oci.Reference, alias bool) (oci.
 		m, err := k.load(ctx, ref.Repository, digest)
 		return digest, m, outdated(ref, digest, err)
 	}
-	digest, err := k.resolved.get(name, func() (oci.Digest, error) { return k.resolve(ctx, ref, alias) })
+	digest, err := k.resolved.Get(name, func() (oci.Digest, error) { return k.resolve(ctx, ref, alias) })
 	if err != nil {
 		return "", nil, err
 	}
@@ -252,7 +253,7 @@ func (k *closing) resolve(ctx context.Context, ref oci.Reference, alias bool) (o
 	if err != nil || body == nil {
 		return desc.Digest, err
 	}
-	_, err = k.parsed.get(desc.Digest, func() (parsedManifest, error) {
+	_, err = k.parsed.Get(desc.Digest, func() (parsedManifest, error) {
 		m, err := oci.ParseManifest(desc.MediaType, body)
 		if err != nil {
 			return parsedManifest{}, fault.New(fault.Protocol, ref.String(), err)
@@ -302,8 +303,8 @@ func outdated(ref oci.Reference, digest oci.Digest, err error) error {
 // store, or another repository, has it does not tell that this one does, but its
 // content is what matters.
 func (k *closing) load(ctx context.Context, repo oci.Repository, digest oci.Digest) (*oci.Manifest, error) {
-	return k.loaded.get(loadKey{repo, digest}, func() (*oci.Manifest, error) {
-		p, err := k.parsed.get(digest, func() (p parsedManifest, err error) {
+	return k.loaded.Get(loadKey{repo, digest}, func() (*oci.Manifest, error) {
+		p, err := k.parsed.Get(digest, func() (p parsedManifest, err error) {
 			var m *oci.Manifest
 			err = k.crew.slot(func() error {
 				p.desc, _, m, err = k.parse(ctx, repo, digest)

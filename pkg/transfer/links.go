@@ -207,7 +207,7 @@ func fileNames(links []contract.Link) []string {
 // layer is brought into the store before it is read, the top one first, and no
 // further than needed: it has to be carried anyway.
 func (k *closing) read(ctx context.Context, repo oci.Repository, digest oci.Digest, m *oci.Manifest, names []string) (map[string][]byte, error) {
-	return k.files.get(filesKey{digest, strings.Join(names, "\n")}, func() (map[string][]byte, error) {
+	return k.files.Get(filesKey{digest, strings.Join(names, "\n")}, func() (map[string][]byte, error) {
 		layers := make([]imagefs.Layer, len(m.Layers))
 		for i, desc := range m.Layers {
 			layers[i] = imagefs.Layer{

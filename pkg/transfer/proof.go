@@ -8,6 +8,7 @@ import (
 
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/memo"
 	"ferry/pkg/oci"
 	"ferry/pkg/progress"
 	"ferry/pkg/registry"
@@ -84,7 +85,7 @@ type proof struct {
 	retry    Retry
 	log      *slog.Logger
 	progress progress.Tracker
-	apis     slots[oci.Repository, referrersAPI]
+	apis     memo.Slots[oci.Repository, referrersAPI]
 
 	mu      sync.Mutex
 	names   map[oci.Repository]string // as they stand in the Receipt

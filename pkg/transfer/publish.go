@@ -9,6 +9,7 @@ import (
 
 	"ferry/pkg/contract"
 	"ferry/pkg/fault"
+	"ferry/pkg/memo"
 	"ferry/pkg/oci"
 	"ferry/pkg/progress"
 	"ferry/pkg/registry"
@@ -112,8 +113,8 @@ type publishing struct {
 	content placeholderContent
 	sums    sha256pair.Group // of blobs on their way
 	places  map[oci.Repository]*place
-	access  memo[oci.Repository, struct{}] // the access check of each root
-	listed  memo[*place, []string]         // the tag lists, sorted
+	access  memo.Once[oci.Repository, struct{}] // the access check of each root
+	listed  memo.Once[*place, []string]         // the tag lists, sorted
 
 	// misses counts the blobs that were asked for in vain in their first place.
 	misses atomic.Int64
@@ -170,7 +171,7 @@ func (p *publishing) publish(ctx context.Context, all, assumed []tagTask) error 
 	if err != nil {
 		return err
 	}
-	p.listed = memo[*place, []string]{}
+	p.listed = memo.Once[*place, []string]{}
 	if err := p.checkAccess(ctx, missing); err != nil {
 		return err
 	}

@@ -178,7 +178,7 @@ func (p *proof) askAPI(ctx context.Context, l *referrerList) (api bool, err erro
 	if len(l.digests) == 0 {
 		return false, nil
 	}
-	root := p.apis.at(l.root)
+	root := p.apis.At(l.root)
 	root.mu.Lock()
 	if root.known {
 		root.mu.Unlock()

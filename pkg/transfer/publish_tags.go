@@ -121,7 +121,7 @@ func (p *publishing) standsInList(ctx context.Context, t tagTask) (bool, error) 
 // tagList returns all tags of a repository, sorted, none of one that does not
 // exist. After any error the tags are asked for one by one.
 func (p *publishing) tagList(ctx context.Context, at *place) ([]string, error) {
-	return p.listed.get(at, func() (tags []string, err error) {
+	return p.listed.Get(at, func() (tags []string, err error) {
 		err = p.try(ctx, at.name, func() (err error) {
 			tags, err = p.Target.Tags(ctx, at.repo)
 			return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"ferry/pkg/fault"
+	"ferry/pkg/memo"
 	"ferry/pkg/oci"
 	"ferry/pkg/progress"
 	"ferry/pkg/registry"
@@ -21,9 +22,9 @@ import (
 // (N21). It is safe for concurrent use.
 type StoredSource struct {
 	receiver
-	resolved  memo[oci.Reference, oci.Descriptor]
-	tags      memo[oci.Repository, []string]
-	manifests settled[oci.Digest, oci.Descriptor]
+	resolved  memo.Once[oci.Reference, oci.Descriptor]
+	tags      memo.Once[oci.Repository, []string]
+	manifests memo.Settled[oci.Digest, oci.Descriptor]
 }
 
 var _ registry.Source = (*StoredSource)(nil)
@@ -35,12 +36,12 @@ func NewStoredSource(src registry.Source, st store.Ingester, retry Retry, log *s
 
 // Resolve implements registry.Source.
 func (s *StoredSource) Resolve(ctx context.Context, ref oci.Reference) (oci.Descriptor, error) {
-	return s.resolved.get(ref, func() (oci.Descriptor, error) { return s.source.Resolve(ctx, ref) })
+	return s.resolved.Get(ref, func() (oci.Descriptor, error) { return s.source.Resolve(ctx, ref) })
 }
 
 // Tags implements registry.Source.
 func (s *StoredSource) Tags(ctx context.Context, repo oci.Repository) ([]string, error) {
-	tags, err := s.tags.get(repo, func() ([]string, error) { return s.source.Tags(ctx, repo) })
+	tags, err := s.tags.Get(repo, func() ([]string, error) { return s.source.Tags(ctx, repo) })
 	return slices.Clone(tags), err // callers sort what they get
 }
 
@@ -61,7 +62,7 @@ func (s *StoredSource) Manifest(ctx context.Context, ref oci.Reference) (oci.Des
 		digest = desc.Digest
 	}
 	var body []byte
-	desc, err := s.manifests.get(digest, func() (desc oci.Descriptor, err error) {
+	desc, err := s.manifests.Get(digest, func() (desc oci.Descriptor, err error) {
 		desc, body, _, err = s.parse(ctx, ref.Repository, digest)
 		return desc, err
 	})

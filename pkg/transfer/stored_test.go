@@ -260,19 +260,3 @@ func TestCloseAsksOnceATag(t *testing.T) {
 		t.Errorf("with one new image %d manifests were downloaded", n)
 	}
 }
-
-// A repository that lacks what another one has does not keep that one from being
-// asked.
-func TestSettledTriesAgain(t *testing.T) {
-	var s settled[string, int]
-	failure := errors.New("not here")
-	if _, err := s.get("k", func() (int, error) { return 1, failure }); !errors.Is(err, failure) {
-		t.Errorf("got %v", err)
-	}
-	if v, err := s.get("k", func() (int, error) { return 2, nil }); v != 2 || err != nil {
-		t.Errorf("got %d, %v", v, err)
-	}
-	if v, err := s.get("k", func() (int, error) { return 3, nil }); v != 2 || err != nil {
-		t.Errorf("a settled value was computed again: %d, %v", v, err)
-	}
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"ferry/pkg/fault"
+	"ferry/pkg/memo"
 	"ferry/pkg/oci"
 )
 
@@ -81,12 +82,12 @@ func TestCrewIsBounded(t *testing.T) {
 // waiting ones must not have.
 func TestCrewDoesNotBlockItself(t *testing.T) {
 	c := newCrew(t.Context(), 1)
-	var shared memo[int, int]
+	var shared memo.Once[int, int]
 	var mu sync.Mutex
 	sum := 0
 	for i := range 1000 {
 		c.goUnlimited("waits", func(context.Context) error {
-			v, err := shared.get(i/100, func() (v int, err error) {
+			v, err := shared.Get(i/100, func() (v int, err error) {
 				err = c.slot(func() error { v = 1; return nil })
 				return v, err
 			})

@@ -11,6 +11,7 @@ import (
 	"ferry/pkg/deckhouse"
 	"ferry/pkg/fault"
 	"ferry/pkg/imagefs"
+	"ferry/pkg/memo"
 	"ferry/pkg/oci"
 	"ferry/pkg/registry"
 )
@@ -31,18 +32,12 @@ type releaseImages struct {
 	// further are files wanted besides version.json.
 	further []string
 
-	mu    sync.Mutex
-	known map[oci.Digest]*releaseFiles
-}
-
-// releaseFiles are those of an image, once somebody has read them.
-type releaseFiles struct {
-	mu    sync.Mutex
-	files map[string][]byte // nil until then
+	known memo.Settled[oci.Digest, map[string][]byte]
 }
 
 // channels reads those channels that the repository has, all at once: there are few,
-// and on a long line each answer takes as long as all of them.
+// and on a long line each answer takes as long as all of them. Of several errors it
+// returns that of the first channel, whichever came first.
 func (r *releaseImages) channels(ctx context.Context, component string) ([]contract.CatalogChannel, error) {
 	names := deckhouse.Channels()
 	channels, errs := make([]contract.CatalogChannel, len(names)), make([]error, len(names))
@@ -90,25 +85,11 @@ func (r *releaseImages) read(ctx context.Context, ref oci.Reference) (oci.Digest
 	if err != nil {
 		return "", nil, err
 	}
-	known := r.of(desc.Digest)
-	known.mu.Lock()
-	defer known.mu.Unlock() // others wait for the one that reads
-	if known.files == nil {
-		if known.files, err = r.find(ctx, ref, desc, body); err != nil {
-			return "", nil, err
-		}
+	files, err := r.known.Get(desc.Digest, func() (map[string][]byte, error) { return r.find(ctx, ref, desc, body) })
+	if err != nil {
+		return "", nil, err
 	}
-	return desc.Digest, known.files, nil
-}
-
-// of returns the files of an image, whether or not they were read.
-func (r *releaseImages) of(digest oci.Digest) *releaseFiles {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.known[digest] == nil {
-		r.known[digest] = &releaseFiles{}
-	}
-	return r.known[digest]
+	return desc.Digest, files, nil
 }
 
 // find reads the files of an image. What keeps a further one from being read must

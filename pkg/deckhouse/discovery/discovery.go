@@ -105,7 +105,7 @@ func (e *explorer) each(ctx context.Context, n int, work func(ctx context.Contex
 
 // images are those of a repository that say what a release is.
 func (e *explorer) images(repo oci.Repository, further ...string) *releaseImages {
-	return &releaseImages{explorer: e, repo: repo, further: further, known: map[oci.Digest]*releaseFiles{}}
+	return &releaseImages{explorer: e, repo: repo, further: further}
 }
 
 func (e *explorer) catalog() contract.CatalogSpec {
