@@ -121,7 +121,7 @@ func (b *bench) edition(ctx context.Context, name string) (err error) {
 	defer source.stop()
 	b.run.Editions = append(b.run.Editions, results.Edition{
 		Name: made.Name, Images: len(made.Images), Repositories: made.Repositories,
-		Blobs: len(made.Blobs), Manifests: made.Manifests, Bytes: made.Bytes,
+		Blobs: len(made.Blobs), Manifests: len(made.Manifests), Bytes: made.Bytes,
 		Tags: made.Tags, Untagged: made.Untagged, Placed: made.Placed,
 	})
 	e := &carried{bench: b, content: made, source: source, root: root, results: &b.run.Editions[len(b.run.Editions)-1]}
@@ -153,15 +153,16 @@ type carried struct {
 	results *results.Edition
 }
 
-// blobs and list are the files with the edition's blobs and images.
-func (e *carried) blobs() string { return filepath.Join(e.root, "blobs.txt") }
-func (e *carried) list() string  { return filepath.Join(e.root, "images.txt") }
+// blobs, manifests and list are the files with the edition's blobs, manifests and images.
+func (e *carried) blobs() string     { return filepath.Join(e.root, "blobs.txt") }
+func (e *carried) manifests() string { return filepath.Join(e.root, "manifests.txt") }
+func (e *carried) list() string      { return filepath.Join(e.root, "images.txt") }
 
 // warmUp carries everything once, unmeasured: whoever came first would pay for
 // memory that the machine has not touched before, and for what the registry has
 // not looked up yet.
 func (e *carried) warmUp(ctx context.Context) error {
-	if err := limit.WriteList(e.blobs(), e.content.Blobs); err != nil {
+	if err := errors.Join(limit.WriteList(e.blobs(), e.content.Blobs), limit.WriteManifests(e.manifests(), e.content.Manifests)); err != nil {
 		return err
 	}
 	f, err := os.Create(e.list())

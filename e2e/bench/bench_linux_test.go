@@ -101,7 +101,7 @@ func assertComplete(t *testing.T, e *results.Edition, skopeo bool) {
 		if r.Failed != "" {
 			t.Errorf("%s, %s failed: %s", r.Way, r.Name, r.Failed)
 		}
-		if r.Name != results.DirectLimit { // the long line goes without
+		if r.Name != results.DirectLimit && r.Name != results.WholeLimit { // the long line goes without
 			got[r.Way+" "+r.Name] += len(r.Samples)
 		}
 	}
@@ -128,7 +128,7 @@ func assertTrue(t *testing.T, run *results.Run, e *results.Edition) {
 			sent, asked := s.Network.WireOut, s.Network.Requests["blob GET"]
 			switch r.Way {
 			case results.Pull:
-				if s.Bundle < e.Bytes*99/100 && r.Name != results.Limit && r.Name != results.DirectLimit {
+				if s.Bundle < e.Bytes*99/100 && !strings.HasPrefix(r.Name, results.Limit) {
 					t.Errorf("%s: a bundle of %d bytes for %d", title, s.Bundle, e.Bytes)
 				}
 				if asked < int64(e.Blobs) {
@@ -150,6 +150,19 @@ func assertTrue(t *testing.T, run *results.Run, e *results.Edition) {
 	bare := e.Best(results.Pull, results.Limit).Samples[0].Network.Requests
 	if diff := cmp.Diff(map[string]int64{"blob GET": int64(e.Blobs)}, bare); diff != "" {
 		t.Errorf("requests of the limit (-want +got):\n%s", diff)
+	}
+	if run.Line != nil {
+		return
+	}
+	whole := e.Best(results.Pull, results.WholeLimit).Samples[0].Network.Requests
+	if diff := cmp.Diff(map[string]int64{"blob GET": int64(e.Blobs), "manifest GET": int64(e.Manifests)}, whole); diff != "" {
+		t.Errorf("requests of the limit with manifests (-want +got):\n%s", diff)
+	}
+	// ferry puts an image of its own behind the tags that only name what there is.
+	puts := e.Best(results.Push, results.WholeLimit).Samples[0].Network.Requests["manifest PUT"]
+	ferry := e.Best(results.Push, results.Ferry).Samples[0].Network.Requests["manifest PUT"]
+	if puts < int64(e.Manifests) || puts > ferry || e.Name == "list" && puts != ferry {
+		t.Errorf("the limit puts %d manifests, ferry %d; there are %d", puts, ferry, e.Manifests)
 	}
 }
 

@@ -198,7 +198,7 @@ func (e *carried) contenders(ctx context.Context) ([]contender, error) {
 		return nil, err
 	}
 	all := append(e.gets(), ours...)
-	all = append(all, e.puts())
+	all = append(all, e.puts()...)
 	for _, t := range e.tools {
 		if t.Edition == e.content.Name || t.Edition == "" && e.content.Name != deckhouse {
 			all = append(all, scripted(t))
@@ -214,41 +214,52 @@ func connections(n int) string {
 	return fmt.Sprintf("%d connections", n)
 }
 
-// gets are the bare downloads.
+// gets are the bare downloads. The line is slower than any way to write, so there one
+// way will do.
 func (e *carried) gets() []contender {
+	ways := []struct {
+		name  string
+		flags []string
+	}{
+		{results.Limit, nil},
+		{results.DirectLimit, []string{"--direct"}},
+		{results.WholeLimit, []string{"--direct", "--manifests", e.manifests()}},
+	}
+	if e.Line != nil {
+		ways = ways[:1]
+	}
 	var out []contender
-	for _, direct := range []bool{false, true} {
-		if direct && e.Line != nil {
-			continue // the line is slower than any way to write
-		}
+	for _, way := range ways {
 		for _, n := range e.Connections {
-			c := contender{name: results.Limit, variant: connections(n)}
-			args := []string{"limit", "get", "--list", e.blobs(), "--connections", fmt.Sprint(n)}
-			if direct {
-				c.name = results.DirectLimit
-				args = append(args, "--direct")
-			}
-			c.pull = func(p place) []step {
+			args := append([]string{"limit", "get", "--list", e.blobs(), "--connections", fmt.Sprint(n)}, way.flags...)
+			out = append(out, contender{name: way.name, variant: connections(n), pull: func(p place) []step {
 				return []step{{{"get", e.Self, append(args, "--host", p.source, "--dir", p.bundle())}}}
-			}
-			out = append(out, c)
+			}})
 		}
 	}
 	return out
 }
 
-// puts are the bare uploads.
-func (e *carried) puts() contender {
-	c := contender{name: results.Limit, prepare: func(ctx context.Context, p place) error {
-		get := limit.Get{Host: e.source.own, List: e.blobs(), Dir: p.bundle(), Connections: 4}
-		return get.Run(ctx)
-	}}
-	for _, n := range e.Connections {
-		c.pushes = append(c.pushes, push{name: results.Limit, variant: connections(n), steps: func(p place) []step {
-			return []step{{{"put", e.Self, []string{"limit", "put", "--host", p.target, "--dir", p.bundle(), "--connections", fmt.Sprint(n)}}}}
-		}})
+// puts are the bare uploads, without manifests and with them.
+func (e *carried) puts() []contender {
+	ways := []struct{ name, manifests string }{{results.Limit, ""}, {results.WholeLimit, e.manifests()}}
+	if e.Line != nil {
+		ways = ways[:1]
 	}
-	return c
+	var out []contender
+	for _, way := range ways {
+		c := contender{name: way.name, prepare: func(ctx context.Context, p place) error {
+			get := limit.Get{Host: e.source.own, List: e.blobs(), Manifests: way.manifests, Dir: p.bundle(), Connections: 4}
+			return get.Run(ctx)
+		}}
+		for _, n := range e.Connections {
+			c.pushes = append(c.pushes, push{name: way.name, variant: connections(n), steps: func(p place) []step {
+				return []step{{{"put", e.Self, []string{"limit", "put", "--host", p.target, "--dir", p.bundle(), "--connections", fmt.Sprint(n), "--manifests", way.manifests}}}}
+			}})
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 // scripted lets a tool carry the edition.

@@ -128,8 +128,9 @@ func (b *bench) fillDeckhouse(ctx context.Context, source *server, root string, 
 	if err != nil {
 		return nil, err
 	}
-	e.Manifests = len(contents.Manifests)
-	countPlaces(e, &contents)
+	if err := countPlaces(e, &contents); err != nil {
+		return nil, err
+	}
 	for _, part := range contents.Parts() {
 		e.Bytes += part.Size
 	}
@@ -144,11 +145,12 @@ func (b *bench) fillDeckhouse(ctx context.Context, source *server, root string, 
 }
 
 // countPlaces counts what a push must put where.
-func countPlaces(e *content.Edition, c *contract.Contents) {
+func countPlaces(e *content.Edition, c *contract.Contents) error {
 	refers := map[oci.Digest][]oci.Digest{}
 	for _, m := range c.Manifests {
 		refers[m.Digest] = m.References
 	}
+	tags, untagged := map[oci.Digest]int{}, map[oci.Digest]int{}
 	type place struct {
 		path   string
 		digest oci.Digest
@@ -157,6 +159,7 @@ func countPlaces(e *content.Edition, c *contract.Contents) {
 	for _, im := range c.Images {
 		tagged[place{im.Path, im.Digest}] = true
 		repositories[im.Path] = true
+		tags[im.Digest]++
 	}
 	var visit func(p place)
 	visit = func(p place) {
@@ -170,6 +173,7 @@ func countPlaces(e *content.Edition, c *contract.Contents) {
 			e.Placed++
 		case !tagged[p]:
 			e.Untagged++
+			untagged[p.digest]++
 		}
 		for _, d := range references {
 			visit(place{p.path, d})
@@ -185,6 +189,28 @@ func countPlaces(e *content.Edition, c *contract.Contents) {
 		discovered[t.Path] = true
 	}
 	e.Placed += len(discovered) * len(oci.NewPlaceholder().Blobs)
+	for _, m := range c.Manifests {
+		repo, err := oci.ParseRepository(m.Repository)
+		if err != nil {
+			return err
+		}
+		e.Manifests = append(e.Manifests, content.Manifest{
+			Repository: repo.Path, Digest: m.Digest, MediaType: m.MediaType,
+			Depth: depth(refers, m.Digest), Tags: tags[m.Digest], Untagged: untagged[m.Digest],
+		})
+	}
+	return nil
+}
+
+// depth is how many manifests lie below one of them, one below the other.
+func depth(refers map[oci.Digest][]oci.Digest, digest oci.Digest) int {
+	deepest := 0
+	for _, d := range refers[digest] {
+		if _, manifest := refers[d]; manifest {
+			deepest = max(deepest, 1+depth(refers, d))
+		}
+	}
+	return deepest
 }
 
 // contents pulls an edition, unmeasured.

@@ -25,14 +25,27 @@ type Blob struct {
 	Size       int64      `json:"size"`
 }
 
+// Manifest is a distinct manifest, with a repository that has it.
+type Manifest struct {
+	Repository string     `json:"repository"`
+	Digest     oci.Digest `json:"digest"`
+	MediaType  string     `json:"mediaType"`
+	// Depth is more than that of every manifest that this one names.
+	Depth int `json:"depth"`
+	// Tags are those of the source that it is behind; Untagged are the
+	// repositories that have it by digest alone.
+	Tags     int `json:"tags"`
+	Untagged int `json:"untagged"`
+}
+
 // Edition is what a registry holds and what must be carried of it.
 type Edition struct {
-	Name         string  `json:"name"`
-	Images       []Image `json:"images"`
-	Blobs        []Blob  `json:"blobs"`
-	Manifests    int     `json:"manifests"`    // distinct ones
-	Bytes        int64   `json:"bytes"`        // of distinct blobs and manifests
-	Repositories int     `json:"repositories"` // that images are in
+	Name         string     `json:"name"`
+	Images       []Image    `json:"images"`
+	Blobs        []Blob     `json:"blobs"`
+	Manifests    []Manifest `json:"manifests"`
+	Bytes        int64      `json:"bytes"`        // of distinct blobs and manifests
+	Repositories int        `json:"repositories"` // that images are in
 	// What a push must see to, where nothing is there yet: Tags, those without
 	// an image of the source included; Untagged, manifests that a repository
 	// has by digest alone; and Placed, blobs, each in every repository.

@@ -36,8 +36,8 @@ func TestWrite(t *testing.T) {
 	if e.Images[0].Digest == other.Images[0].Digest {
 		t.Error("another seed makes the same images")
 	}
-	if e.Bytes < 2_700_000 || e.Bytes > 3_500_000 || len(e.Images) != 12 || e.Repositories != 4 || e.Manifests != 12 {
-		t.Errorf("%d bytes, %d images in %d repositories, %d manifests", e.Bytes, len(e.Images), e.Repositories, e.Manifests)
+	if e.Bytes < 2_700_000 || e.Bytes > 3_500_000 || len(e.Images) != 12 || e.Repositories != 4 || len(e.Manifests) != 12 {
+		t.Errorf("%d bytes, %d images in %d repositories, %d manifests", e.Bytes, len(e.Images), e.Repositories, len(e.Manifests))
 	}
 	data := filepath.Join(dir, "docker/registry/v2/blobs/sha256")
 	named := 0

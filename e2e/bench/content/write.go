@@ -32,7 +32,7 @@ func (p Plan) Write(ctx context.Context, dir string) (*Edition, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Edition{Name: p.Name, Manifests: len(p.images), Tags: len(p.images)}
+	e := &Edition{Name: p.Name, Tags: len(p.images)}
 	blobs, repositories, placed := map[oci.Digest]Blob{}, map[string]bool{}, map[string]bool{}
 	for _, im := range p.images {
 		digest, manifest, parts, err := w.image(im, made)
@@ -40,6 +40,7 @@ func (p Plan) Write(ctx context.Context, dir string) (*Edition, error) {
 			return nil, err
 		}
 		e.Images = append(e.Images, Image{im.repository, im.tag, digest})
+		e.Manifests = append(e.Manifests, Manifest{Repository: im.repository, Digest: digest, MediaType: oci.MediaTypeManifest, Tags: 1})
 		e.Bytes += int64(len(manifest))
 		repositories[im.repository] = true
 		for _, part := range parts {

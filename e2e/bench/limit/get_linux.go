@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"ferry/e2e/bench/content"
 	"ferry/e2e/measure"
 	"ferry/pkg/oci"
 
@@ -22,15 +21,16 @@ import (
 type Get struct {
 	Host        string `required:"" help:"The registry."`
 	List        string `required:"" help:"The file that WriteList made."`
+	Manifests   string `help:"The file that WriteManifests made."`
 	Dir         string `required:"" help:"The directory for the content."`
 	Connections int    `default:"8" help:"So many at a time."`
 	Direct      bool   `help:"Write past the page cache."`
 }
 
-// Run downloads and hashes every blob once, and writes each byte once. It returns
-// when the content is on disk.
+// Run downloads and hashes every blob once, and every manifest of the list, and writes
+// each byte once. It returns when the content is on disk.
 func (g *Get) Run(ctx context.Context) error {
-	blobs, err := readList(g.List)
+	items, err := g.items()
 	if err != nil {
 		return err
 	}
@@ -39,18 +39,18 @@ func (g *Get) Run(ctx context.Context) error {
 	}
 	client := newClient(g.Connections)
 	found := make([][]extent, g.Connections)
-	err = each(ctx, g.Connections, blobs, func(ctx context.Context, number int, blobs <-chan content.Blob) error {
+	err = each(ctx, g.Connections, items, func(ctx context.Context, number int, items <-chan item) error {
 		to, err := g.sink(number)
 		if err != nil {
 			return err
 		}
 		defer to.close()
-		for blob := range blobs {
+		for it := range items {
 			at := to.written + int64(to.filled)
-			if err := g.get(ctx, client, blob, to); err != nil {
-				return fmt.Errorf("%s: %w", blob.Digest, err)
+			if err := g.get(ctx, client, it, to); err != nil {
+				return fmt.Errorf("%s: %w", it.digest, err)
 			}
-			found[number] = append(found[number], extent{filepath.Base(to.file.Name()), at, blob.Size, blob.Digest})
+			found[number] = append(found[number], extent{filepath.Base(to.file.Name()), at, to.written + int64(to.filled) - at, it.digest})
 		}
 		return to.finish()
 	})
@@ -64,10 +64,36 @@ func (g *Get) Run(ctx context.Context) error {
 	return errors.Join(writeExtents(g.Dir, all), measure.SyncFS(g.Dir))
 }
 
-func (g *Get) get(ctx context.Context, client *http.Client, blob content.Blob, to *sink) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/v2/%s/blobs/%s", g.Host, blob.Repository, blob.Digest), nil)
+// item is a blob or a manifest at the source.
+type item struct {
+	path   string // below /v2/
+	digest oci.Digest
+	accept string
+}
+
+func (g *Get) items() ([]item, error) {
+	blobs, err := readList(g.List)
+	if err != nil {
+		return nil, err
+	}
+	manifests, err := readManifests(g.Manifests)
+	var items []item
+	for _, b := range blobs {
+		items = append(items, item{path: b.Repository + "/blobs/", digest: b.Digest})
+	}
+	for _, m := range manifests {
+		items = append(items, item{m.Repository + "/manifests/", m.Digest, m.MediaType})
+	}
+	return items, err
+}
+
+func (g *Get) get(ctx context.Context, client *http.Client, it item, to *sink) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/v2/%s%s", g.Host, it.path, it.digest), nil)
 	if err != nil {
 		return err
+	}
+	if it.accept != "" {
+		req.Header.Set("Accept", it.accept)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -88,7 +114,7 @@ func (g *Get) get(ctx context.Context, client *http.Client, blob content.Blob, t
 			return err
 		}
 	}
-	if got := oci.DigestFromSum(hash.Sum(nil)); got != blob.Digest {
+	if got := oci.DigestFromSum(hash.Sum(nil)); got != it.digest {
 		return fmt.Errorf("status %d with content %s", resp.StatusCode, got)
 	}
 	return nil

@@ -1,7 +1,8 @@
 // Package limit does the least that any program must do to carry blobs, as
 // plainly as it can be written: no resuming, no checks of what is there, no
 // durability but one sync at the end. What it takes is the limit that others
-// are compared with.
+// are compared with. With a list of manifests it carries those too, each as
+// often as it must stand at the target.
 //
 // Content lies in one file a connection, blob behind blob, with a list of where
 // each is: a file for each of fifty thousand blobs would cost more than the
@@ -38,7 +39,25 @@ func readList(path string) ([]content.Blob, error) {
 	})
 }
 
-// extent is where a blob lies.
+// WriteManifests writes the list of manifests that Get and Put read.
+func WriteManifests(path string, manifests []content.Manifest) error {
+	return writeLines(path, manifests, func(w *bufio.Writer, m content.Manifest) {
+		fmt.Fprintln(w, m.Repository, m.Digest, m.MediaType, m.Depth, m.Tags, m.Untagged)
+	})
+}
+
+// readManifests reads what WriteManifests wrote; there are none without a path.
+func readManifests(path string) ([]content.Manifest, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return readLines(path, func(line string) (m content.Manifest, err error) {
+		_, err = fmt.Sscan(line, &m.Repository, &m.Digest, &m.MediaType, &m.Depth, &m.Tags, &m.Untagged)
+		return m, err
+	})
+}
+
+// extent is where a blob lies, or a manifest.
 type extent struct {
 	file         string // in the directory
 	offset, size int64

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"ferry/e2e/bench/content"
 	"ferry/e2e/bench/origin"
 	"ferry/pkg/oci"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func serve(t *testing.T, dir string) string {
@@ -44,38 +47,74 @@ func TestGetAndPut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			list := filepath.Join(t.TempDir(), "list")
-			if err := WriteList(list, made.Blobs); err != nil {
+			lists := t.TempDir()
+			list, manifests := filepath.Join(lists, "blobs"), filepath.Join(lists, "manifests")
+			if err := errors.Join(WriteList(list, made.Blobs), WriteManifests(manifests, made.Manifests)); err != nil {
 				t.Fatal(err)
 			}
 			dir := t.TempDir()
-			get := Get{Host: serve(t, source), List: list, Dir: dir, Connections: 2, Direct: direct}
+			get := Get{Host: serve(t, source), List: list, Manifests: manifests, Dir: dir, Connections: 2, Direct: direct}
 			if err := get.Run(t.Context()); err != nil {
 				if direct && strings.Contains(err.Error(), "invalid argument") {
 					t.Skip("the file system has no direct I/O")
 				}
 				t.Fatal(err)
 			}
-			assertContent(t, dir, made.Blobs)
+			assertContent(t, dir, len(made.Blobs)+len(made.Manifests))
 			target := serve(t, t.TempDir())
-			put := Put{Host: target, Dir: dir, Connections: 2}
+			put := Put{Host: target, Dir: dir, Manifests: manifests, Connections: 2}
 			if err := put.Run(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			for _, blob := range made.Blobs {
-				resp, err := http.Head("http://" + target + "/v2/" + repository + "/blobs/" + string(blob.Digest))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if resp.Body.Close(); resp.ContentLength != blob.Size {
+				if resp := head(t, target, "blobs/"+string(blob.Digest)); resp.ContentLength != blob.Size {
 					t.Errorf("%s: %s with %d bytes at the target", blob.Digest, resp.Status, resp.ContentLength)
+				}
+			}
+			for _, m := range made.Manifests {
+				if resp := head(t, target, "manifests/"+m.Digest.Hex()[:32]+"-0"); resp.StatusCode != http.StatusOK {
+					t.Errorf("%s: %s for its tag", m.Digest, resp.Status)
 				}
 			}
 		})
 	}
 }
 
-func assertContent(t *testing.T, dir string, blobs []content.Blob) {
+func head(t *testing.T, target, path string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodHead, "http://"+target+"/v2/"+repository+"/"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", oci.MediaTypeManifest)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp
+}
+
+// An index comes behind what it names, and each manifest as often as it has places.
+func TestWaves(t *testing.T) {
+	dg := func(text string) oci.Digest { return oci.DigestOf([]byte(text)) }
+	at := func(text string) extent { return extent{file: text, digest: dg(text)} }
+	got := waves([]extent{at("index"), at("blob"), at("image")}, []content.Manifest{
+		{Digest: dg("index"), MediaType: oci.MediaTypeIndex, Depth: 1, Tags: 2},
+		{Digest: dg("image"), MediaType: oci.MediaTypeManifest, Untagged: 1},
+	})
+	name := dg("index").Hex()[:32]
+	want := [][]load{
+		{{extent: at("blob")}},
+		{{at("image"), oci.MediaTypeManifest, string(dg("image"))}},
+		{{at("index"), oci.MediaTypeIndex, name + "-0"}, {at("index"), oci.MediaTypeIndex, name + "-1"}},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(load{}, extent{})); diff != "" {
+		t.Errorf("waves (-want +got):\n%s", diff)
+	}
+}
+
+func assertContent(t *testing.T, dir string, number int) {
 	t.Helper()
 	extents, err := readExtents(dir)
 	if err != nil {
@@ -92,8 +131,8 @@ func assertContent(t *testing.T, dir string, blobs []content.Blob) {
 		}
 		total += e.size
 	}
-	if len(extents) != len(blobs) {
-		t.Errorf("%d blobs, want %d", len(extents), len(blobs))
+	if len(extents) != number {
+		t.Errorf("%d blobs and manifests, want %d", len(extents), number)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "content-*"))
 	if err != nil {

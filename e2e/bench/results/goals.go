@@ -91,6 +91,7 @@ func (j *judge) pull(row *Row, wall float64, far bool) {
 		j.time(name+": time of a pull, times the limit through the page cache", row.Took()/limit.Took(), wall)
 		j.time(name+": CPU time of a pull, times the limit through the page cache", row.Median(cpuTime)/limit.Median(cpuTime), 1.3)
 	}
+	j.whole(row, wall)
 	s := row.Samples[0]
 	j.bytes(name+": bytes that a pull writes, per byte of the bundle", float64(s.Written)/float64(s.Bundle), 1.02)
 	j.bytes(name+": disk that a pull needs at most, per byte of the bundle", float64(s.PeakDisk)/float64(s.Bundle), 1.02)
@@ -122,6 +123,14 @@ func (j *judge) push(row *Row) {
 func (j *judge) pushTime(row *Row, wall float64) {
 	if limit := j.edition.Best(Push, Limit, DirectLimit); row != nil && limit != nil {
 		j.time(row.Name+": time of a push, times the limit", row.Took()/limit.Took(), wall)
+		j.whole(row, wall)
+	}
+}
+
+// whole compares with what it takes to carry manifests too.
+func (j *judge) whole(row *Row, wall float64) {
+	if limit := j.edition.Best(row.Way, WholeLimit); limit != nil {
+		j.time(fmt.Sprintf("%s: time of a %s, times the limit with manifests", row.Name, row.Way), row.Took()/limit.Took(), wall)
 	}
 }
 
@@ -195,7 +204,7 @@ func (r *Run) FerryFailures() []string {
 	var out []string
 	for _, e := range r.Editions {
 		for _, row := range e.Rows {
-			ours := strings.HasPrefix(row.Name, Ferry) || row.Name == Limit || row.Name == DirectLimit
+			ours := strings.HasPrefix(row.Name, Ferry) || strings.HasPrefix(row.Name, Limit)
 			if ours && row.Failed != "" {
 				out = append(out, fmt.Sprintf("%s: %s: %s: %s", e.Name, row.Way, row.title(), row.Failed))
 			}

@@ -76,6 +76,7 @@ const (
 const (
 	Limit       = "limit"
 	DirectLimit = "limit (direct I/O)"
+	WholeLimit  = "limit with manifests"
 	Ferry       = "ferry"
 	FerryGOST   = "ferry --gost-digest"
 	FerryStore  = "ferry, through a store"

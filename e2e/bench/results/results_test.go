@@ -112,6 +112,10 @@ func TestGoals(t *testing.T) {
 		{"the default is slow", false, func(e *Edition) {
 			e.Rows = append(e.Rows, Row{Way: Push, Name: FerryStream, Samples: took(5)})
 		}, []string{"time of a push, times the limit"}},
+		{"manifests are slow", false, func(e *Edition) {
+			e.Row(Push, Ferry, "").Samples = took(5)
+			e.Rows = append(e.Rows, Row{Way: Pull, Name: WholeLimit, Samples: took(9)}, Row{Way: Push, Name: WholeLimit, Samples: took(4.5)})
+		}, []string{"time of a pull, times the limit with manifests"}},
 		{"sums are slow", false, func(e *Edition) {
 			e.Row(Push, Ferry, "").Samples = took(5)
 			e.Rows = append(e.Rows, Row{Way: Pull, Name: FerryGOST, Samples: took(13)})

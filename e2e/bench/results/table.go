@@ -39,7 +39,7 @@ func (e *Edition) table(way string) string {
 	var b strings.Builder
 	b.WriteString(header)
 	limit := e.Best(way, Limit, DirectLimit)
-	names := []string{Limit, DirectLimit}
+	names := []string{Limit, DirectLimit, WholeLimit}
 	for _, r := range e.Rows {
 		if !slices.Contains(names, r.Name) {
 			names = append(names, r.Name)
