@@ -146,71 +146,58 @@ func (b *bench) fillDeckhouse(ctx context.Context, source *server, root string, 
 
 // countPlaces counts what a push must put where.
 func countPlaces(e *content.Edition, c *contract.Contents) error {
-	refers := map[oci.Digest][]oci.Digest{}
-	for _, m := range c.Manifests {
-		refers[m.Digest] = m.References
-	}
+	graph := c.Graph()
+	tagged := map[string][]oci.Digest{} // by path
 	tags, untagged := map[oci.Digest]int{}, map[oci.Digest]int{}
-	type place struct {
-		path   string
-		digest oci.Digest
-	}
-	tagged, seen, repositories := map[place]bool{}, map[place]bool{}, map[string]bool{}
 	for _, im := range c.Images {
-		tagged[place{im.Path, im.Digest}] = true
-		repositories[im.Path] = true
+		tagged[im.Path] = append(tagged[im.Path], im.Digest)
 		tags[im.Digest]++
 	}
-	var visit func(p place)
-	visit = func(p place) {
-		if seen[p] {
-			return
-		}
-		seen[p] = true
-		references, manifest := refers[p.digest]
-		switch {
-		case !manifest:
-			e.Placed++
-		case !tagged[p]:
-			e.Untagged++
-			untagged[p.digest]++
-		}
-		for _, d := range references {
-			visit(place{p.path, d})
+	for _, roots := range tagged {
+		manifests, blobs := graph.Closure(roots...)
+		e.Placed += len(blobs)
+		for _, m := range manifests {
+			if !slices.Contains(roots, m.Digest) {
+				untagged[m.Digest]++
+			}
 		}
 	}
-	for p := range tagged {
-		visit(p)
-	}
-	e.Repositories, e.Tags = len(repositories), len(c.Images)+len(c.Discovery)
+	e.Repositories, e.Tags = len(tagged), len(c.Images)+len(c.Discovery)
 	// What stands behind discovery tags is one image, in every repository.
 	discovered := map[string]bool{}
 	for _, t := range c.Discovery {
 		discovered[t.Path] = true
 	}
 	e.Placed += len(discovered) * len(oci.NewPlaceholder().Blobs)
+	depths := depthsOf(graph)
 	for _, m := range c.Manifests {
 		repo, err := oci.ParseRepository(m.Repository)
 		if err != nil {
 			return err
 		}
+		e.Untagged += untagged[m.Digest]
 		e.Manifests = append(e.Manifests, content.Manifest{
 			Repository: repo.Path, Digest: m.Digest, MediaType: m.MediaType,
-			Depth: depth(refers, m.Digest), Tags: tags[m.Digest], Untagged: untagged[m.Digest],
+			Depth: depths[m.Digest], Tags: tags[m.Digest], Untagged: untagged[m.Digest],
 		})
 	}
 	return nil
 }
 
-// depth is how many manifests lie below one of them, one below the other.
-func depth(refers map[oci.Digest][]oci.Digest, digest oci.Digest) int {
-	deepest := 0
-	for _, d := range refers[digest] {
-		if _, manifest := refers[d]; manifest {
-			deepest = max(deepest, 1+depth(refers, d))
+// depthsOf are how many manifests lie below each, one below the other.
+func depthsOf(graph contract.Graph) map[oci.Digest]int {
+	depths := map[oci.Digest]int{}
+	manifests, _ := graph.Closure(slices.Collect(maps.Keys(graph))...) // children first
+	for _, m := range manifests {
+		depth := 0
+		for _, d := range m.References {
+			if below, manifest := depths[d]; manifest {
+				depth = max(depth, below+1)
+			}
 		}
+		depths[m.Digest] = depth
 	}
-	return deepest
+	return depths
 }
 
 // contents pulls an edition, unmeasured.
