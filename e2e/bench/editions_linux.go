@@ -169,7 +169,8 @@ func countPlaces(e *content.Edition, c *contract.Contents) error {
 		discovered[t.Path] = true
 	}
 	e.Placed += len(discovered) * len(oci.NewPlaceholder().Blobs)
-	depths := depthsOf(graph)
+	all, _ := graph.Closure(slices.Collect(maps.Keys(graph))...)
+	heights := contract.Heights(all)
 	for _, m := range c.Manifests {
 		repo, err := oci.ParseRepository(m.Repository)
 		if err != nil {
@@ -178,26 +179,10 @@ func countPlaces(e *content.Edition, c *contract.Contents) error {
 		e.Untagged += untagged[m.Digest]
 		e.Manifests = append(e.Manifests, content.Manifest{
 			Repository: repo.Path, Digest: m.Digest, MediaType: m.MediaType,
-			Depth: depths[m.Digest], Tags: tags[m.Digest], Untagged: untagged[m.Digest],
+			Height: heights[m.Digest], Tags: tags[m.Digest], Untagged: untagged[m.Digest],
 		})
 	}
 	return nil
-}
-
-// depthsOf are how many manifests lie below each, one below the other.
-func depthsOf(graph contract.Graph) map[oci.Digest]int {
-	depths := map[oci.Digest]int{}
-	manifests, _ := graph.Closure(slices.Collect(maps.Keys(graph))...) // children first
-	for _, m := range manifests {
-		depth := 0
-		for _, d := range m.References {
-			if below, manifest := depths[d]; manifest {
-				depth = max(depth, below+1)
-			}
-		}
-		depths[m.Digest] = depth
-	}
-	return depths
 }
 
 // contents pulls an edition, unmeasured.

@@ -335,6 +335,22 @@ func (g Graph) Closure(roots ...oci.Digest) (manifests []*Manifest, blobs []oci.
 	return manifests, blobs
 }
 
+// Heights tells of each of manifests, which are sorted, children before parents, how
+// many of them lie below it, one below the other.
+func Heights(manifests []*Manifest) map[oci.Digest]int {
+	heights := make(map[oci.Digest]int, len(manifests))
+	for _, m := range manifests {
+		height := 0
+		for _, d := range m.References {
+			if h, isManifest := heights[d]; isManifest {
+				height = max(height, h+1)
+			}
+		}
+		heights[m.Digest] = height
+	}
+	return heights
+}
+
 // Layout is everything that one repository path of an archive holds, or all of a
 // shared archive.
 type Layout struct {

@@ -25,6 +25,15 @@ func TestClosureOrdersChildrenFirst(t *testing.T) {
 	}
 }
 
+// A manifest stands above the highest of those that it refers to; blobs count nothing.
+func TestHeights(t *testing.T) {
+	refers := func(digest oci.Digest, to ...oci.Digest) *Manifest { return &Manifest{Digest: digest, References: to} }
+	got := Heights([]*Manifest{refers("image", "layer"), refers("inner", "image"), refers("outer", "image", "inner")})
+	if diff := cmp.Diff(map[oci.Digest]int{"image": 0, "inner": 1, "outer": 2}, got); diff != "" {
+		t.Errorf("heights (-want +got):\n%s", diff)
+	}
+}
+
 func TestLayoutsIncludeEmptyOnes(t *testing.T) {
 	c := contents()
 	c.Archives[0].Layouts = []string{"", "install"}

@@ -168,18 +168,12 @@ func (e early) addChildren(out *needs, at *place, manifests []*contract.Manifest
 			}
 		}
 	}
-	height := map[oci.Digest]int{}
+	heights := contract.Heights(manifests)
 	for _, m := range manifests {
-		level := 0
-		for _, d := range m.References {
-			if h, isManifest := height[d]; isManifest {
-				level = max(level, h+1)
-			}
-		}
-		height[m.Digest] = level
 		if !first[m.Digest] {
 			continue
 		}
+		level := heights[m.Digest]
 		for len(out.children) <= level {
 			out.children = append(out.children, nil)
 		}

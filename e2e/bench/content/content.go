@@ -30,8 +30,8 @@ type Manifest struct {
 	Repository string     `json:"repository"`
 	Digest     oci.Digest `json:"digest"`
 	MediaType  string     `json:"mediaType"`
-	// Depth is more than that of every manifest that this one names.
-	Depth int `json:"depth"`
+	// Height is more than that of every manifest that this one names.
+	Height int `json:"height"`
 	// Tags are those of the source that it is behind; Untagged are the
 	// repositories that have it by digest alone.
 	Tags     int `json:"tags"`

@@ -42,7 +42,7 @@ func readList(path string) ([]content.Blob, error) {
 // WriteManifests writes the list of manifests that Get and Put read.
 func WriteManifests(path string, manifests []content.Manifest) error {
 	return writeLines(path, manifests, func(w *bufio.Writer, m content.Manifest) {
-		fmt.Fprintln(w, m.Repository, m.Digest, m.MediaType, m.Depth, m.Tags, m.Untagged)
+		fmt.Fprintln(w, m.Repository, m.Digest, m.MediaType, m.Height, m.Tags, m.Untagged)
 	})
 }
 
@@ -52,7 +52,7 @@ func readManifests(path string) ([]content.Manifest, error) {
 		return nil, nil
 	}
 	return readLines(path, func(line string) (m content.Manifest, err error) {
-		_, err = fmt.Sscan(line, &m.Repository, &m.Digest, &m.MediaType, &m.Depth, &m.Tags, &m.Untagged)
+		_, err = fmt.Sscan(line, &m.Repository, &m.Digest, &m.MediaType, &m.Height, &m.Tags, &m.Untagged)
 		return m, err
 	})
 }

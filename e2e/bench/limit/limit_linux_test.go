@@ -100,7 +100,7 @@ func TestWaves(t *testing.T) {
 	dg := func(text string) oci.Digest { return oci.DigestOf([]byte(text)) }
 	at := func(text string) extent { return extent{file: text, digest: dg(text)} }
 	got := waves([]extent{at("index"), at("blob"), at("image")}, []content.Manifest{
-		{Digest: dg("index"), MediaType: oci.MediaTypeIndex, Depth: 1, Tags: 2},
+		{Digest: dg("index"), MediaType: oci.MediaTypeIndex, Height: 1, Tags: 2},
 		{Digest: dg("image"), MediaType: oci.MediaTypeManifest, Untagged: 1},
 	})
 	name := dg("index").Hex()[:32]

@@ -72,15 +72,15 @@ type load struct {
 	name      string // that a manifest is put under; "" for a blob
 }
 
-// waves are all blobs, and then manifests by their depth.
+// waves are all blobs, and then manifests by their height.
 func waves(extents []extent, manifests []content.Manifest) [][]load {
 	known := map[oci.Digest]content.Manifest{}
-	deepest := -1
+	highest := -1
 	for _, m := range manifests {
 		known[m.Digest] = m
-		deepest = max(deepest, m.Depth)
+		highest = max(highest, m.Height)
 	}
-	out := make([][]load, deepest+2)
+	out := make([][]load, highest+2)
 	for _, e := range extents {
 		m, manifest := known[e.digest]
 		if !manifest {
@@ -88,10 +88,10 @@ func waves(extents []extent, manifests []content.Manifest) [][]load {
 			continue
 		}
 		for i := range m.Tags {
-			out[1+m.Depth] = append(out[1+m.Depth], load{e, m.MediaType, fmt.Sprintf("%.32s-%d", e.digest.Hex(), i)})
+			out[1+m.Height] = append(out[1+m.Height], load{e, m.MediaType, fmt.Sprintf("%.32s-%d", e.digest.Hex(), i)})
 		}
 		for range m.Untagged {
-			out[1+m.Depth] = append(out[1+m.Depth], load{e, m.MediaType, string(e.digest)})
+			out[1+m.Height] = append(out[1+m.Height], load{e, m.MediaType, string(e.digest)})
 		}
 	}
 	return out
