@@ -13,14 +13,11 @@ import (
 const MaxConcurrency = 64
 
 const (
-	// firstConcurrency is what an own choice begins with: enough to keep two
-	// processors busy with a registry next door, where more gain nothing.
-	firstConcurrency = 8
-	// farConcurrency is what it goes on with where the first farAnswers each took
-	// far or longer: most of an operation is waiting there.
-	farConcurrency = 32
-	farAnswers     = 3
-	far            = 20 * time.Millisecond
+	// firstBrief and firstBulky are what an own choice begins with. Behind latency
+	// most of an operation is waiting, and next door each one more is work that
+	// need not be waited for, up to some 30; a few large blobs fill a line, and a
+	// processor.
+	firstBrief, firstBulky = 32, 8
 	// bulky is from how many bytes on a blob takes its time because of them. Such
 	// ones are counted apart: more of them at a time would bring no more through a
 	// line that is full, but each would take longer, and be lost whole by a drop.
@@ -49,11 +46,11 @@ type limits struct {
 }
 
 func newLimits(fixed int) limits {
-	l := limits{brief: newLimiter(fixed)}
-	if l.bulky = l.brief; fixed == 0 {
-		l.bulky = newLimiter(0)
+	if fixed > 0 {
+		one := fixedLimiter(fixed)
+		return limits{brief: one, bulky: one}
 	}
-	return l
+	return limits{brief: newLimiter(firstBrief), bulky: newLimiter(firstBulky)}
 }
 
 // of returns the limiter of an operation that moves so many bytes.
@@ -64,10 +61,11 @@ func (l limits) of(size int64) *limiter {
 	return l.brief
 }
 
-// tooMany notes that the registry complained of too many requests.
-func (l limits) tooMany() {
-	l.brief.tooMany()
-	l.bulky.tooMany()
+// tooMany notes that the registry complained of too many requests, by its answer to
+// one that was sent then.
+func (l limits) tooMany(sent time.Time) {
+	l.brief.tooMany(sent)
+	l.bulky.tooMany(sent)
 }
 
 // limiter says how many operations may be under way at a time. With a fixed
@@ -91,10 +89,7 @@ type limiter struct {
 	rest     int       // windows before the next trial
 	patience int       // what rest is set to after a trial that failed
 	wary     bool      // the registry complained
-	calm     time.Time // complaints until then are one with the last
-
-	answers int           // noted, up to farAnswers
-	nearest time.Duration // the shortest time that one of them took
+	halved   time.Time // complaints about what was sent before are one with the last
 }
 
 // window is what was seen since it began.
@@ -112,14 +107,11 @@ type trial struct {
 	settled bool // a window has passed, in which connections were made
 }
 
-// newLimiter returns a limiter with the fixed limit, or, where that is 0, one
-// that finds its own.
-func newLimiter(fixed int) *limiter {
-	if fixed > 0 {
-		return &limiter{fixed: true, limit: fixed}
-	}
-	return &limiter{limit: firstConcurrency, patience: firstPatience}
-}
+// newLimiter returns a limiter that finds its own limit, beginning with first.
+func newLimiter(first int) *limiter { return &limiter{limit: first, patience: firstPatience} }
+
+// fixedLimiter returns a limiter that keeps the limit.
+func fixedLimiter(limit int) *limiter { return &limiter{fixed: true, limit: limit} }
 
 // acquire waits for the turn of an operation. Who came first is served first.
 func (l *limiter) acquire(ctx context.Context) error {
@@ -136,6 +128,11 @@ func (l *limiter) acquire(ctx context.Context) error {
 	l.waiting = append(l.waiting, turn)
 	l.now.wanted = true
 	l.mu.Unlock()
+	return l.await(ctx, turn)
+}
+
+// await waits for a turn that was put in line.
+func (l *limiter) await(ctx context.Context, turn chan struct{}) error {
 	select {
 	case <-turn:
 		return nil
@@ -150,6 +147,28 @@ func (l *limiter) acquire(ctx context.Context) error {
 		l.admit()
 	}
 	return ctx.Err()
+}
+
+// goOn is for an operation that has its turn and wants to make a request: where more
+// are under way than may be now, it waits until it is one of those that may, before
+// all that have not begun. Its turn remains to be released, also after an error.
+func (l *limiter) goOn(ctx context.Context) error {
+	l.mu.Lock()
+	if l.running <= l.limit {
+		l.mu.Unlock()
+		return nil
+	}
+	l.running--
+	turn := make(chan struct{})
+	l.waiting = slices.Insert(l.waiting, 0, turn)
+	l.mu.Unlock()
+	err := l.await(ctx, turn)
+	if err != nil {
+		l.mu.Lock()
+		l.running++
+		l.mu.Unlock()
+	}
+	return err
 }
 
 // release ends the turn of an operation.
@@ -174,43 +193,22 @@ func (l *limiter) moved(n int) {
 	l.admit()
 }
 
-// answered notes how long the answer to a request that says little took. The
-// first few tell how far away the registry is.
-func (l *limiter) answered(after time.Duration) {
+// tooMany notes that the registry complained of too many requests, by its answer to
+// one that was sent then. Those that were under way together complain together,
+// which counts once.
+func (l *limiter) tooMany(sent time.Time) {
 	if l.fixed {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.answers == farAnswers {
+	if !sent.After(l.halved) {
 		return
 	}
-	if l.answers++; l.answers == 1 || after < l.nearest {
-		l.nearest = after
-	}
-	if l.answers == farAnswers && l.nearest >= far && !l.wary && l.limit < farConcurrency {
-		l.limit, l.trial = farConcurrency, nil
-		l.now = window{began: time.Now()}
-		l.admit()
-	}
-}
-
-// tooMany notes that the registry complained of too many requests. Those that
-// were under way together complain together, which counts once.
-func (l *limiter) tooMany() {
-	if l.fixed {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	if now.Before(l.calm) {
-		return
-	}
-	l.calm = now.Add(longWindow)
+	l.halved = time.Now()
 	l.limit = max(1, l.limit/2)
 	l.wary, l.trial, l.rest = true, nil, waryPatience
-	l.now = window{began: now}
+	l.now = window{began: l.halved}
 }
 
 // admit gives turns to those who wait. l.mu is held.

@@ -3,16 +3,11 @@ package wire
 import (
 	"context"
 	"errors"
-	"net/http"
-	"net/http/httptest"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"ferry/pkg/oci"
-	"ferry/pkg/registry/registrytest"
 )
 
 // path is a simulated way to a registry: every operation waits for latency, then
@@ -62,6 +57,7 @@ func TestLimiterFindsWhatPays(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name     string
+		first    int
 		path     path
 		inFlight int
 		// peak bounds the limit, atLeast is what it must end with, share how much
@@ -69,18 +65,20 @@ func TestLimiterFindsWhatPays(t *testing.T) {
 		peak, atLeast int
 		share         float64
 	}{
-		{"far away", path{latency: 50 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.9},
-		{"very far away", path{latency: 300 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.7},
-		{"far away, large", path{latency: 2 * time.Second, bytes: 40 << 20}, 64, 64, 32, 0.3},
-		{"next door", path{latency: 100 * time.Microsecond, service: time.Millisecond, servers: 2}, 64, 16, 8, 0.95},
-		{"far away and slow", path{latency: 50 * time.Millisecond, service: 10 * time.Millisecond, servers: 4, bytes: 1 << 20}, 64, 64, 16, 0.9},
-		{"few callers", path{latency: 50 * time.Millisecond}, 6, 8, 8, 0.95},
+		{"far away", firstBulky, path{latency: 50 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.9},
+		{"very far away", firstBulky, path{latency: 300 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.7},
+		{"far away, large", firstBulky, path{latency: 2 * time.Second, bytes: 40 << 20}, 64, 64, 32, 0.3},
+		{"next door", firstBulky, path{latency: 100 * time.Microsecond, service: time.Millisecond, servers: 2}, 64, 16, 8, 0.95},
+		{"far away and slow", firstBulky, path{latency: 50 * time.Millisecond, service: 10 * time.Millisecond, servers: 4, bytes: 1 << 20}, 64, 64, 16, 0.9},
+		{"far away, begun with many", firstBrief, path{latency: 50 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.95},
+		{"next door, begun with many", firstBrief, path{latency: 100 * time.Microsecond, service: time.Millisecond, servers: 2}, 64, 64, 32, 0.95},
+		{"few callers", firstBulky, path{latency: 50 * time.Millisecond}, 6, 8, 8, 0.95},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				most, _, _ := tt.path.run(t, newLimiter(MaxConcurrency), tt.inFlight, 20*time.Second)
-				done, peak, last := tt.path.run(t, newLimiter(0), tt.inFlight, 20*time.Second)
+				most, _, _ := tt.path.run(t, fixedLimiter(MaxConcurrency), tt.inFlight, 20*time.Second)
+				done, peak, last := tt.path.run(t, newLimiter(tt.first), tt.inFlight, 20*time.Second)
 				t.Logf("%d done, %.2f of the most; at most %d, at last %d", done, float64(done)/float64(most), peak, last)
 				if peak > tt.peak || last < tt.atLeast {
 					t.Errorf("the limit was %d at most and %d at last, want %d and at least %d", peak, last, tt.peak, tt.atLeast)
@@ -99,12 +97,12 @@ func TestLimiterHeedsComplaints(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		far := path{latency: 50 * time.Millisecond}
-		l := newLimiter(0)
+		l := newLimiter(firstBulky)
 		if _, _, last := far.run(t, l, 64, 10*time.Second); last != 64 {
 			t.Fatalf("the limit is %d", last)
 		}
 		for range 64 {
-			l.tooMany()
+			l.tooMany(time.Now())
 		}
 		if l.limit != 32 {
 			t.Errorf("after complaints: %d, want 32", l.limit)
@@ -113,8 +111,8 @@ func TestLimiterHeedsComplaints(t *testing.T) {
 			t.Errorf("5 s later the limit is %d, and was %d", last, peak)
 		}
 		for range 10 {
-			time.Sleep(longWindow)
-			l.tooMany()
+			time.Sleep(time.Millisecond)
+			l.tooMany(time.Now())
 		}
 		if l.limit != 1 {
 			t.Errorf("after many complaints: %d, want 1", l.limit)
@@ -129,9 +127,9 @@ func TestLimiterHeedsComplaints(t *testing.T) {
 func TestLimiterFixed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(3)
+		l := fixedLimiter(3)
 		done, peak, last := path{latency: 50 * time.Millisecond}.run(t, l, 64, time.Second)
-		l.tooMany()
+		l.tooMany(time.Now())
 		if done > 3*21 || done < 3*19 || peak != 3 || last != 3 || l.limit != 3 {
 			t.Errorf("%d operations, the limit was %d and is %d", done, peak, l.limit)
 		}
@@ -142,7 +140,7 @@ func TestLimiterFixed(t *testing.T) {
 func TestLimiterTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(1)
+		l := fixedLimiter(1)
 		if err := l.acquire(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -191,34 +189,47 @@ func TestLimiterTurns(t *testing.T) {
 	})
 }
 
-// TestLimiterBeginsByDistance: where the first answers all take long, more
-// operations are begun with; one that is quick tells that the registry is near.
-func TestLimiterBeginsByDistance(t *testing.T) {
+// TestLimiterStopsSome: what is under way when fewer may be goes on by turns, before
+// what has not begun; what is given up keeps the count right.
+func TestLimiterStopsSome(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name    string
-		limiter *limiter
-		before  func(*limiter)
-		answers []time.Duration
-		want    int
-	}{
-		{"far", newLimiter(0), nil, []time.Duration{200 * time.Millisecond, far, 60 * time.Millisecond}, farConcurrency},
-		{"near, and slow to begin", newLimiter(0), nil, []time.Duration{time.Second, time.Millisecond, time.Second}, firstConcurrency},
-		{"too early to tell", newLimiter(0), nil, []time.Duration{time.Second, time.Second}, firstConcurrency},
-		{"busy later", newLimiter(0), nil, []time.Duration{time.Millisecond, time.Second, time.Second, time.Second, time.Second}, firstConcurrency},
-		{"far, and not to be bothered", newLimiter(0), (*limiter).tooMany, []time.Duration{time.Second, time.Second, time.Second}, firstConcurrency / 2},
-		{"far, and a number is given", newLimiter(5), nil, []time.Duration{time.Second, time.Second, time.Second}, 5},
-	} {
-		if tt.before != nil {
-			tt.before(tt.limiter)
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(4)
+		for range 4 {
+			if err := l.acquire(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
-		for _, d := range tt.answers {
-			tt.limiter.answered(d)
+		var order []string
+		var callers sync.WaitGroup
+		note := func(name string, wait func(context.Context) error, ctx context.Context) {
+			callers.Go(func() {
+				if wait(ctx) == nil {
+					order = append(order, name)
+				}
+			})
+			synctest.Wait()
 		}
-		if tt.limiter.limit != tt.want {
-			t.Errorf("%s: the limit is %d, want %d", tt.name, tt.limiter.limit, tt.want)
+		ctx, giveUp := context.WithCancel(t.Context())
+		note("new", l.acquire, t.Context())
+		l.tooMany(time.Now()) // 2 are left
+		note("stopped", l.goOn, t.Context())
+		note("given up", l.goOn, ctx)
+		note("goes on", l.goOn, t.Context())
+		giveUp()
+		synctest.Wait()
+		if want := []string{"goes on"}; !slices.Equal(order, want) {
+			t.Errorf("went on: %q, want %q", order, want)
 		}
-	}
+		for range 4 { // of the five the last one is new
+			l.release()
+			synctest.Wait()
+		}
+		callers.Wait()
+		if want := []string{"goes on", "stopped", "new"}; !slices.Equal(order, want) || l.running != 1 {
+			t.Errorf("went on: %q, want %q; %d are under way, want 1", order, want, l.running)
+		}
+	})
 }
 
 // TestLimitsCountBulkApart: large blobs do not take the turns of small ones, nor the
@@ -230,48 +241,11 @@ func TestLimitsCountBulkApart(t *testing.T) {
 	if own.of(bulky-1) == own.of(bulky) {
 		t.Error("large and small ones share their turns")
 	}
-	own.tooMany()
-	if own.brief.limit != firstConcurrency/2 || own.bulky.limit != firstConcurrency/2 {
+	own.tooMany(time.Now())
+	if own.brief.limit != firstBrief/2 || own.bulky.limit != firstBulky/2 {
 		t.Errorf("after a complaint %d and %d are left", own.brief.limit, own.bulky.limit)
 	}
 	if given.of(0) != given.of(bulky) || given.brief.limit != 6 {
 		t.Errorf("a given number is not one for all: %+v", given)
-	}
-}
-
-// TestFarRegistryIsAskedMore: the distance is seen at the requests themselves, not
-// at the bodies of blobs.
-func TestFarRegistryIsAskedMore(t *testing.T) {
-	t.Parallel()
-	reg := registrytest.New()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(far + 5*time.Millisecond)
-		reg.ServeHTTP(w, r)
-	}))
-	defer srv.Close()
-	c, err := New(Options{PlainHTTP: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	host := strings.TrimPrefix(srv.URL, "http://")
-	reg.PutImage("a", "v1", []byte("layer"))
-	at := oci.Reference{Repository: oci.Repository{Host: host, Path: "a"}, Tag: "v1"}
-	limit := func() int {
-		l := c.host(host).limits.brief
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.limit
-	}
-	for i := range farAnswers {
-		if limit() != firstConcurrency {
-			t.Fatalf("after %d answers the limit is %d", i, limit())
-		}
-		if _, err := c.Resolve(t.Context(), at); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if limit() != farConcurrency {
-		t.Errorf("the limit is %d, want %d", limit(), farConcurrency)
 	}
 }

@@ -60,6 +60,7 @@ type operation struct {
 	first    time.Duration // what backoff is set to when bytes move
 	wait     time.Duration // before the next request
 	requests int           // since bytes moved
+	sent     time.Time     // the last request
 	failure  *fault.Error  // final; the operation is over
 	refusal  *fault.Error  // of the last answer, nil when it was a success
 	status   int           // of the last answer
@@ -118,6 +119,20 @@ func (op *operation) moved() {
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	op.retries, op.backoff, op.requests = op.limit, op.first, 0
+}
+
+// sending notes when a request is sent.
+func (op *operation) sending(now time.Time) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.sent = now
+}
+
+// lastSent is when the last request was sent.
+func (op *operation) lastSent() time.Time {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.sent
 }
 
 // fail ends the operation: what else it has under way stops because the context is

@@ -137,6 +137,9 @@ func (t *transport) prepare(op *operation, req *http.Request, first bool) (sent 
 	if err := t.waitForPause(req.Context(), op); err != nil {
 		return nil, nil, err
 	}
+	if err := t.limits.of(op.size).goOn(req.Context()); err != nil {
+		return nil, nil, err
+	}
 	sent = req.WithContext(req.Context()) // a copy, but for its address and header
 	sent.Header = req.Header.Clone()
 	sent.Header.Set("User-Agent", t.opts.UserAgent)
@@ -218,6 +221,7 @@ func (t *transport) send(op *operation, req *http.Request) (*http.Response, erro
 		}
 	}
 	began := time.Now()
+	op.sending(began)
 	resp, err := t.base.RoundTrip(req.WithContext(watched.connection(ctx)))
 	dog.Stop()
 	t.logRequest(req, resp, time.Since(began))
@@ -375,7 +379,7 @@ func (t *transport) retry(op *operation, req *http.Request, cause *fault.Error, 
 // error instead, which repeating does not heal.
 func (t *transport) heed(op *operation, cause *fault.Error, retryAfter string) *fault.Error {
 	if fault.KindOf(cause) == fault.RateLimited {
-		t.limits.tooMany()
+		t.limits.tooMany(op.lastSent())
 	}
 	asked := parseRetryAfter(retryAfter, time.Now())
 	if asked > maxRetryAfter {
