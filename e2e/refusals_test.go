@@ -46,7 +46,7 @@ func TestNothingOptionalIsSkippedSilently(t *testing.T) {
 		}
 		return path
 	}
-	impatient := []string{"--insecure", "--retries=0", "--idle-timeout=300ms"}
+	impatient := []string{"--insecure", "--retries=0", "--idle-timeout=1s"}
 	discover := append([]string{"ferry-discover", "deckhouse", "--source", src.Host + "/deckhouse/ee"}, impatient...)
 	fetch := append([]string{"ferry-fetch", "-i", file("selection.json", selection), "--plan"}, impatient...)
 

@@ -180,9 +180,10 @@ func (f *flags) inputs(inventory *contract.Inventory) ([]contract.Input, error) 
 	return append(inventory.Metadata.Inputs, options...), nil
 }
 
+// options are for a directory that is locked until its document is signed.
 func (f *flags) options(s *stage.Session) bundle.Options {
 	return bundle.Options{
-		ChunkSize: int64(f.ChunkSize), Gost: f.Gost, Force: f.Force, Parallel: f.Parallel, Progress: s.Progress,
+		ChunkSize: int64(f.ChunkSize), Gost: f.Gost, Force: f.Force, Parallel: f.Parallel, Progress: s.Progress, Locked: true,
 	}
 }
 
@@ -194,6 +195,11 @@ func (f *packing) write(
 		return contract.BundleSpec{}, err
 	}
 	defer from.Close()
+	unlock, err := bundle.Lock(f.Dir)
+	if err != nil {
+		return contract.BundleSpec{}, err
+	}
+	defer unlock()
 	s.Progress.Phase("packing")
 	opts := f.options(s)
 	if opts.Proven, err = f.proven(inventory); err != nil {
@@ -291,6 +297,11 @@ func (f *packing) writeLayouts(
 		return err
 	}
 	defer from.Close()
+	unlock, err := bundle.Lock(f.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	s.Progress.Phase("unpacking")
 	written, err := bundle.WriteLayouts(ctx, f.Dir, &inventory.Contents, from, f.options(s))
 	if err != nil {

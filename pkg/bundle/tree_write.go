@@ -51,10 +51,7 @@ func WriteLayouts(
 	if err != nil {
 		return Unpacked{}, err
 	}
-	if err := durable.MkdirAll(dir, 0o755); err != nil {
-		return Unpacked{}, err
-	}
-	unlock, err := lock(dir)
+	unlock, err := opts.lock(dir)
 	if err != nil {
 		return Unpacked{}, err
 	}

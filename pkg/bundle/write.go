@@ -42,6 +42,9 @@ type Options struct {
 	HashLater bool
 	// Progress is told about the bytes of the archives; it may be nil.
 	Progress Progress
+	// Locked says that the caller holds the [Lock] of the directory. Without it a
+	// run is alone in the directory only until Write returns, before [Finish].
+	Locked bool
 }
 
 // Write makes the archives of valid, normalized contents in dir and returns
@@ -117,15 +120,26 @@ func begin(dir string, contents *contract.Contents, opts Options) (plans []*arch
 	if plans, err = planArchives(contents, opts.ChunkSize); err != nil {
 		return nil, nil, err
 	}
-	if err := durable.MkdirAll(dir, 0o755); err != nil {
-		return nil, nil, err
-	}
-	unlock, err = lock(dir)
+	unlock, err = opts.lock(dir)
 	return plans, unlock, err
 }
 
-// lock keeps two runs from writing into one directory (B18).
-func lock(dir string) (unlock func() error, err error) {
+// lock is Lock, unless the caller holds it.
+func (o Options) lock(dir string) (unlock func() error, err error) {
+	if o.Locked {
+		return func() error { return nil }, nil
+	}
+	return Lock(dir)
+}
+
+// Lock makes dir and keeps two runs from writing into it (B18), until unlock. Who
+// holds it from before [Write] or [WriteLayouts] until after [Finish] and
+// [WriteSignature] is alone from the first file to the last. The lock ends with the
+// process. Kinds: fault.Usage when another run holds it, fault.Local.
+func Lock(dir string) (unlock func() error, err error) {
+	if err := durable.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, durable.Fault(dir, err)

@@ -402,11 +402,14 @@ func writeSampleInto(t *testing.T, dir string) {
 // Two runs in one directory would take each other's files for stale (B18).
 func TestWriteRefusesASecondWriter(t *testing.T) {
 	dir := t.TempDir()
-	unlock, err := lock(dir)
+	unlock, err := Lock(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	contents, content := sample(t)
+	if _, err := Write(t.Context(), dir, contents, content, Options{Locked: true}); err != nil {
+		t.Error(err)
+	}
 	_, err = Write(t.Context(), dir, contents, content, Options{})
 	wantFault(t, err, fault.Usage, "another run")
 	if err := unlock(); err != nil {
