@@ -144,7 +144,7 @@ func (f SourceFlags) Client(ctx context.Context, s *stage.Session, host string) 
 	if license := s.Getenv(licenseToken); login == "" && license != "" && !f.given() {
 		login, password = "license-token", license
 	}
-	return f.client(s, f.Connection, host, wire.Credential{User: login, Password: password})
+	return f.client(s, source, f.Connection, host, wire.Credential{User: login, Password: password})
 }
 
 // Client connects to the target.
@@ -153,7 +153,7 @@ func (f TargetFlags) Client(ctx context.Context, s *stage.Session, host string) 
 	if err != nil {
 		return nil, err
 	}
-	return f.client(s, f.Connection, host, wire.Credential{User: f.Login, Password: password})
+	return f.client(s, target, f.Connection, host, wire.Credential{User: f.Login, Password: password})
 }
 
 // Validate refuses what wire would take for a default.
@@ -180,7 +180,15 @@ func (f Flags) Retry() transfer.Retry {
 	return retry
 }
 
-func (f Flags) client(s *stage.Session, connection, host string, login wire.Credential) (*wire.Client, error) {
+// side is what a registry is to a run.
+type side bool
+
+const (
+	source side = true
+	target side = false
+)
+
+func (f Flags) client(s *stage.Session, of side, connection, host string, login wire.Credential) (*wire.Client, error) {
 	if connection != "" {
 		c, err := ReadConnection(connection)
 		if err != nil {
@@ -189,9 +197,9 @@ func (f Flags) client(s *stage.Session, connection, host string, login wire.Cred
 		if err := c.suits(host, login); err != nil {
 			return nil, err
 		}
-		return f.Connect(s, c)
+		return f.connect(s, of, c)
 	}
-	opts := f.options(s)
+	opts := f.options(s, of)
 	switch {
 	case login.User == "" && login.Password != "":
 		return nil, fault.Newf(fault.Usage, "", "there is a password, but no login").Hint("give --login, or its environment variable")
@@ -204,9 +212,13 @@ func (f Flags) client(s *stage.Session, connection, host string, login wire.Cred
 	return wire.New(opts)
 }
 
-// Connect connects as c says.
+// Connect connects to a source as c says.
 func (f Flags) Connect(s *stage.Session, c *Connection) (*wire.Client, error) {
-	opts := f.options(s)
+	return f.connect(s, source, c)
+}
+
+func (f Flags) connect(s *stage.Session, of side, c *Connection) (*wire.Client, error) {
+	opts := f.options(s, of)
 	opts.Roots = c.CA
 	opts.Credentials = map[string]wire.Credential{c.Host: {User: c.Login, Password: c.Password}}
 	if c.PlainHTTP {
@@ -215,10 +227,10 @@ func (f Flags) Connect(s *stage.Session, c *Connection) (*wire.Client, error) {
 	return wire.New(opts)
 }
 
-func (f Flags) options(s *stage.Session) wire.Options {
+func (f Flags) options(s *stage.Session, of side) wire.Options {
 	return wire.Options{
 		PlainHTTP: f.Insecure, SkipTLSVerify: f.TLSSkipVerify, TokenServers: f.TokenServer,
-		Concurrency: f.Parallel, IdleTimeout: f.IdleTimeout, Timeout: f.deadline(s), Retries: cmp.Or(f.Retries, -1),
+		Concurrency: f.Parallel, Reads: of == source, IdleTimeout: f.IdleTimeout, Timeout: f.deadline(s), Retries: cmp.Or(f.Retries, -1),
 		UserAgent: strings.Replace(s.Generator(), " ", "/", 1), Log: s.Log,
 	}
 }

@@ -65,7 +65,7 @@ func TestInFlight(t *testing.T) {
 	s := &stage.Session{Log: slog.New(slog.DiscardHandler), Getenv: func(string) string { return "" }}
 	for _, tc := range []struct{ parallel, inFlight, concurrency int }{{0, 64, 0}, {1, 1, 1}, {200, 200, 200}} {
 		f := Flags{Parallel: tc.parallel}
-		if got, concurrency := f.InFlight(), f.options(s).Concurrency; got != tc.inFlight || concurrency != tc.concurrency {
+		if got, concurrency := f.InFlight(), f.options(s, source).Concurrency; got != tc.inFlight || concurrency != tc.concurrency {
 			t.Errorf("--parallel %d: %d in flight, concurrency %d", tc.parallel, got, concurrency)
 		}
 		if err := f.Validate(); err != nil {

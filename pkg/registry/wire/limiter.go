@@ -13,11 +13,16 @@ import (
 const MaxConcurrency = 64
 
 const (
-	// firstBrief and firstBulky are what an own choice begins with. Behind latency
-	// most of an operation is waiting, and next door each one more is work that
-	// need not be waited for, up to some 30; a few large blobs fill a line, and a
-	// processor.
-	firstBrief, firstBulky = 32, 8
+	// firstConcurrency is what an own choice begins with: enough to keep two
+	// processors busy with a registry next door. Uploads of large blobs take longer
+	// beside more small ones.
+	firstConcurrency = 8
+	// farConcurrency is what it goes on with where the first farAnswers each took
+	// far or longer, for most of an operation is waiting there; and what reading
+	// begins with.
+	farConcurrency = 32
+	farAnswers     = 3
+	far            = 20 * time.Millisecond
 	// bulky is from how many bytes on a blob takes its time because of them. Such
 	// ones are counted apart: more of them at a time would bring no more through a
 	// line that is full, but each would take longer, and be lost whole by a drop.
@@ -45,12 +50,14 @@ type limits struct {
 	brief, bulky *limiter
 }
 
-func newLimits(fixed int) limits {
+// newLimits returns one fixed limit, or, where that is 0, limits that find their own,
+// beginning with first.
+func newLimits(fixed, first int) limits {
 	if fixed > 0 {
 		one := fixedLimiter(fixed)
 		return limits{brief: one, bulky: one}
 	}
-	return limits{brief: newLimiter(firstBrief), bulky: newLimiter(firstBulky)}
+	return limits{brief: newLimiter(first), bulky: newLimiter(firstConcurrency)}
 }
 
 // of returns the limiter of an operation that moves so many bytes.
@@ -90,6 +97,9 @@ type limiter struct {
 	patience int       // what rest is set to after a trial that failed
 	wary     bool      // the registry complained
 	halved   time.Time // complaints about what was sent before are one with the last
+
+	answers int           // noted, up to farAnswers
+	nearest time.Duration // the shortest time that one of them took
 }
 
 // window is what was seen since it began.
@@ -191,6 +201,27 @@ func (l *limiter) moved(n int) {
 	l.now.bytes += int64(n)
 	l.look()
 	l.admit()
+}
+
+// answered notes how long the answer to a request that says little took. The
+// first few tell how far away the registry is.
+func (l *limiter) answered(after time.Duration) {
+	if l.fixed {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.answers == farAnswers {
+		return
+	}
+	if l.answers++; l.answers == 1 || after < l.nearest {
+		l.nearest = after
+	}
+	if l.answers == farAnswers && l.nearest >= far && !l.wary && l.limit < farConcurrency {
+		l.limit, l.trial = farConcurrency, nil
+		l.now = window{began: time.Now()}
+		l.admit()
+	}
 }
 
 // tooMany notes that the registry complained of too many requests, by its answer to

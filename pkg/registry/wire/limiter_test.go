@@ -3,11 +3,17 @@ package wire
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ferry/pkg/oci"
+	"ferry/pkg/registry/registrytest"
 )
 
 // path is a simulated way to a registry: every operation waits for latency, then
@@ -65,14 +71,14 @@ func TestLimiterFindsWhatPays(t *testing.T) {
 		peak, atLeast int
 		share         float64
 	}{
-		{"far away", firstBulky, path{latency: 50 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.9},
-		{"very far away", firstBulky, path{latency: 300 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.7},
-		{"far away, large", firstBulky, path{latency: 2 * time.Second, bytes: 40 << 20}, 64, 64, 32, 0.3},
-		{"next door", firstBulky, path{latency: 100 * time.Microsecond, service: time.Millisecond, servers: 2}, 64, 16, 8, 0.95},
-		{"far away and slow", firstBulky, path{latency: 50 * time.Millisecond, service: 10 * time.Millisecond, servers: 4, bytes: 1 << 20}, 64, 64, 16, 0.9},
-		{"far away, begun with many", firstBrief, path{latency: 50 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.95},
-		{"next door, begun with many", firstBrief, path{latency: 100 * time.Microsecond, service: time.Millisecond, servers: 2}, 64, 64, 32, 0.95},
-		{"few callers", firstBulky, path{latency: 50 * time.Millisecond}, 6, 8, 8, 0.95},
+		{"far away", firstConcurrency, path{latency: 50 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.9},
+		{"very far away", firstConcurrency, path{latency: 300 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.7},
+		{"far away, large", firstConcurrency, path{latency: 2 * time.Second, bytes: 40 << 20}, 64, 64, 32, 0.3},
+		{"next door", firstConcurrency, path{latency: 100 * time.Microsecond, service: time.Millisecond, servers: 2}, 64, 16, 8, 0.95},
+		{"far away and slow", firstConcurrency, path{latency: 50 * time.Millisecond, service: 10 * time.Millisecond, servers: 4, bytes: 1 << 20}, 64, 64, 16, 0.9},
+		{"far away, begun with many", farConcurrency, path{latency: 50 * time.Millisecond, bytes: 4 << 10}, 64, 64, 64, 0.95},
+		{"next door, begun with many", farConcurrency, path{latency: 100 * time.Microsecond, service: time.Millisecond, servers: 2}, 64, 64, 32, 0.95},
+		{"few callers", firstConcurrency, path{latency: 50 * time.Millisecond}, 6, 8, 8, 0.95},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -97,7 +103,7 @@ func TestLimiterHeedsComplaints(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		far := path{latency: 50 * time.Millisecond}
-		l := newLimiter(firstBulky)
+		l := newLimiter(firstConcurrency)
 		if _, _, last := far.run(t, l, 64, 10*time.Second); last != 64 {
 			t.Fatalf("the limit is %d", last)
 		}
@@ -189,6 +195,36 @@ func TestLimiterTurns(t *testing.T) {
 	})
 }
 
+// TestLimiterBeginsByDistance: where the first answers all take long, more
+// operations are begun with; one that is quick tells that the registry is near.
+func TestLimiterBeginsByDistance(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		limiter *limiter
+		before  func(*limiter)
+		answers []time.Duration
+		want    int
+	}{
+		{"far", newLimiter(firstConcurrency), nil, []time.Duration{200 * time.Millisecond, far, 60 * time.Millisecond}, farConcurrency},
+		{"near, and slow to begin", newLimiter(firstConcurrency), nil, []time.Duration{time.Second, time.Millisecond, time.Second}, firstConcurrency},
+		{"too early to tell", newLimiter(firstConcurrency), nil, []time.Duration{time.Second, time.Second}, firstConcurrency},
+		{"busy later", newLimiter(firstConcurrency), nil, []time.Duration{time.Millisecond, time.Second, time.Second, time.Second, time.Second}, firstConcurrency},
+		{"far, and not to be bothered", newLimiter(firstConcurrency), func(l *limiter) { l.tooMany(time.Now()) }, []time.Duration{time.Second, time.Second, time.Second}, firstConcurrency / 2},
+		{"far, and a number is given", fixedLimiter(5), nil, []time.Duration{time.Second, time.Second, time.Second}, 5},
+	} {
+		if tt.before != nil {
+			tt.before(tt.limiter)
+		}
+		for _, d := range tt.answers {
+			tt.limiter.answered(d)
+		}
+		if tt.limiter.limit != tt.want {
+			t.Errorf("%s: the limit is %d, want %d", tt.name, tt.limiter.limit, tt.want)
+		}
+	}
+}
+
 // TestLimiterStopsSome: what is under way when fewer may be goes on by turns, before
 // what has not begun; what is given up keeps the count right.
 func TestLimiterStopsSome(t *testing.T) {
@@ -237,15 +273,70 @@ func TestLimiterStopsSome(t *testing.T) {
 // are about both.
 func TestLimitsCountBulkApart(t *testing.T) {
 	t.Parallel()
-	own, given := newLimits(0), newLimits(6)
+	own, given := newLimits(0, farConcurrency), newLimits(6, farConcurrency)
 	if own.of(bulky-1) == own.of(bulky) {
 		t.Error("large and small ones share their turns")
 	}
 	own.tooMany(time.Now())
-	if own.brief.limit != firstBrief/2 || own.bulky.limit != firstBulky/2 {
+	if own.brief.limit != farConcurrency/2 || own.bulky.limit != firstConcurrency/2 {
 		t.Errorf("after a complaint %d and %d are left", own.brief.limit, own.bulky.limit)
 	}
 	if given.of(0) != given.of(bulky) || given.brief.limit != 6 {
 		t.Errorf("a given number is not one for all: %+v", given)
+	}
+}
+
+// TestReadsBeginWithMany: who only reads begins with many small operations wherever
+// the registry is, and with as few large ones as anybody.
+func TestReadsBeginWithMany(t *testing.T) {
+	t.Parallel()
+	for _, reads := range []bool{false, true} {
+		c, err := New(Options{Reads: reads})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		l := c.host("registry.test").limits
+		want := map[bool]int{false: firstConcurrency, true: farConcurrency}[reads]
+		if l.brief.limit != want || l.bulky.limit != firstConcurrency {
+			t.Errorf("reads: %v: %d and %d large ones, want %d and %d", reads, l.brief.limit, l.bulky.limit, want, firstConcurrency)
+		}
+	}
+}
+
+// TestFarRegistryIsAskedMore: the distance is seen at the requests themselves, not
+// at the bodies of blobs.
+func TestFarRegistryIsAskedMore(t *testing.T) {
+	t.Parallel()
+	reg := registrytest.New()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(far + 5*time.Millisecond)
+		reg.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	c, err := New(Options{PlainHTTP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	host := strings.TrimPrefix(srv.URL, "http://")
+	reg.PutImage("a", "v1", []byte("layer"))
+	at := oci.Reference{Repository: oci.Repository{Host: host, Path: "a"}, Tag: "v1"}
+	limit := func() int {
+		l := c.host(host).limits.brief
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.limit
+	}
+	for i := range farAnswers {
+		if limit() != firstConcurrency {
+			t.Fatalf("after %d answers the limit is %d", i, limit())
+		}
+		if _, err := c.Resolve(t.Context(), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if limit() != farConcurrency {
+		t.Errorf("the limit is %d, want %d", limit(), farConcurrency)
 	}
 }

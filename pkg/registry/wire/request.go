@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"ferry/pkg/fault"
 	"ferry/pkg/oci"
@@ -30,9 +31,13 @@ func (h *host) request(ctx context.Context, method string, repo oci.Repository, 
 // exchange makes a request of op, redirects included, and returns the success.
 // A refusal is an error.
 func (h *host) exchange(op *operation, req *http.Request) (*http.Response, error) {
+	began := time.Now()
 	resp, err := h.client.Do(req)
 	if err != nil {
 		return nil, err
+	}
+	if req.Body == nil && op.verb != verbBlob { // what takes long is the way
+		h.limits.brief.answered(time.Since(began))
 	}
 	op.mu.Lock()
 	refusal := op.refusal

@@ -55,6 +55,9 @@ type Options struct {
 	// blob included. 0, the default, lets the client find out how many bring
 	// the most through, from a few up to MaxConcurrency.
 	Concurrency int
+	// Reads tells that the registries are only read from: the client's own choice
+	// begins with many operations next door, too.
+	Reads bool
 	// Retries is how often a request is repeated that failed transiently;
 	// bytes that arrive start the count anew. Default 5, negative none.
 	Retries int
@@ -72,6 +75,14 @@ type Options struct {
 	// Log gets one debug record a request, without headers and queries
 	// (N8). Default none.
 	Log *slog.Logger
+}
+
+// begin is how many operations without large blobs an own choice begins with.
+func (o Options) begin() int {
+	if o.Reads {
+		return farConcurrency
+	}
+	return firstConcurrency
 }
 
 func (o Options) withDefaults() Options {
@@ -166,7 +177,7 @@ func (c *Client) host(name string) *host {
 		self.scheme = "http"
 	}
 	auth := newAuthorizer(self, c.credential(conf.Name, name), c.opts.TokenServers)
-	limits := newLimits(c.opts.Concurrency)
+	limits := newLimits(c.opts.Concurrency, c.opts.begin())
 	t := &transport{opts: c.opts, base: c.base, self: self, auth: auth, limits: limits}
 	auth.via = t
 	client := &http.Client{Transport: t}
