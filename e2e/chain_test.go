@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -235,6 +236,20 @@ func TestPackIsReproducible(t *testing.T) {
 	}
 	if diff := cmp.Diff(filesOf(t, dirs[0]), filesOf(t, dirs[1])); diff != "" {
 		t.Errorf("the bundles differ:\n%s", diff)
+	}
+}
+
+// What ferry-pack refuses before it writes leaves no directory behind.
+func TestPackRefusesChunksAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	src, _ := source(t, edition.Tiny())
+	dir := filepath.Join(t.TempDir(), "bundle")
+	r := try(t, fetched(t, src.Host, t.TempDir()), "ferry-pack", dir, "--chunk-size", "10B")
+	if r.code != 64 || !strings.Contains(r.stderr, "are the most") {
+		t.Errorf("exit status %d, want 64 for too many files\n%s", r.code, r.stderr)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory: %v, want none", err)
 	}
 }
 

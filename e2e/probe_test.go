@@ -301,6 +301,13 @@ func TestWarnedBeforeTheDownload(t *testing.T) {
 	if r.code != 3 || r.stdout != "" {
 		t.Errorf("ferry-pull --target-strict: exit status %d, want 3\n%s", r.code, r.stderr)
 	}
+	for _, flag := range []string{"--target", "--since-bundle"} {
+		src.Reset()
+		r := try(t, "", "ferry-pull", t.TempDir(), "--source", src.Host+"/deckhouse/ee", "--insecure", flag, filepath.Join(t.TempDir(), "nowhere"))
+		if n := len(src.Requests()); r.code != 65 || !strings.Contains(r.stderr, "nowhere cannot be read") || n > 0 {
+			t.Errorf("ferry-pull %s without its file: exit status %d, want 65, and %d requests, want none\n%s", flag, r.code, n, r.stderr)
+		}
+	}
 	if r := try(t, "", "ferry-push", packed(t, src.Host), "other.example/mirror", "--target", file); r.code != 64 || !strings.Contains(r.stderr, "other.example") {
 		t.Errorf("ferry-push --target: exit status %d, want 64\n%s", r.code, r.stderr)
 	}

@@ -195,13 +195,17 @@ func (f *packing) write(
 		return contract.BundleSpec{}, err
 	}
 	defer from.Close()
+	opts := f.options(s)
+	// The lock makes the directory; archives that are refused must leave none.
+	if _, err := bundle.Preview("", &inventory.Contents, opts); err != nil {
+		return contract.BundleSpec{}, err
+	}
 	unlock, err := bundle.Lock(f.Dir)
 	if err != nil {
 		return contract.BundleSpec{}, err
 	}
 	defer unlock()
 	s.Progress.Phase("packing")
-	opts := f.options(s)
 	if opts.Proven, err = f.proven(inventory); err != nil {
 		return contract.BundleSpec{}, err
 	}
