@@ -301,9 +301,13 @@ func TestWarnedBeforeTheDownload(t *testing.T) {
 	if r.code != 3 || r.stdout != "" {
 		t.Errorf("ferry-pull --target-strict: exit status %d, want 3\n%s", r.code, r.stderr)
 	}
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
+	if r := try(t, selection, "ferry-fetch", "--store", t.TempDir(), "--insecure", "--since", nowhere); r.code != 65 || !strings.Contains(r.stderr, "nowhere") {
+		t.Errorf("ferry-fetch since what is not there: exit status %d, want 65\n%s", r.code, r.stderr)
+	}
 	for _, flag := range []string{"--target", "--since-bundle"} {
 		src.Reset()
-		r := try(t, "", "ferry-pull", t.TempDir(), "--source", src.Host+"/deckhouse/ee", "--insecure", flag, filepath.Join(t.TempDir(), "nowhere"))
+		r := try(t, "", "ferry-pull", t.TempDir(), "--source", src.Host+"/deckhouse/ee", "--insecure", flag, nowhere)
 		if n := len(src.Requests()); r.code != 65 || !strings.Contains(r.stderr, "nowhere cannot be read") || n > 0 {
 			t.Errorf("ferry-pull %s without its file: exit status %d, want 65, and %d requests, want none\n%s", flag, r.code, n, r.stderr)
 		}

@@ -180,10 +180,9 @@ func (f *flags) inputs(inventory *contract.Inventory) ([]contract.Input, error) 
 	return append(inventory.Metadata.Inputs, options...), nil
 }
 
-// options are for a directory that is locked until its document is signed.
 func (f *flags) options(s *stage.Session) bundle.Options {
 	return bundle.Options{
-		ChunkSize: int64(f.ChunkSize), Gost: f.Gost, Force: f.Force, Parallel: f.Parallel, Progress: s.Progress, Locked: true,
+		ChunkSize: int64(f.ChunkSize), Gost: f.Gost, Force: f.Force, Parallel: f.Parallel, Progress: s.Progress,
 	}
 }
 
@@ -195,32 +194,29 @@ func (f *packing) write(
 		return contract.BundleSpec{}, err
 	}
 	defer from.Close()
-	opts := f.options(s)
-	// The lock makes the directory; archives that are refused must leave none.
-	if _, err := bundle.Preview("", &inventory.Contents, opts); err != nil {
-		return contract.BundleSpec{}, err
-	}
-	unlock, err := bundle.Lock(f.Dir)
-	if err != nil {
-		return contract.BundleSpec{}, err
-	}
-	defer unlock()
 	s.Progress.Phase("packing")
+	opts := f.options(s)
 	if opts.Proven, err = f.proven(inventory); err != nil {
 		return contract.BundleSpec{}, err
 	}
-	archives, err := bundle.Write(ctx, f.Dir, &inventory.Contents, from, opts)
-	if err != nil {
-		return contract.BundleSpec{}, err
+	spec := contract.BundleSpec{Contents: inventory.Contents}
+	opts.Seal = func(archives []contract.ArchiveFiles) error {
+		spec.Archives = archives
+		f.tell(s, &spec)
+		return f.finish(s, spec, inputs)
 	}
+	_, err = bundle.Write(ctx, f.Dir, &inventory.Contents, from, opts)
+	return spec, err
+}
+
+// tell tells what was written.
+func (f *packing) tell(s *stage.Session, spec *contract.BundleSpec) {
 	var size int64
-	for _, a := range archives {
+	for _, a := range spec.Archives {
 		size += a.Size
 	}
 	s.Count("bytes", size)
-	s.Log.Info(fmt.Sprintf("wrote %d archives with %d images, %d bytes", len(archives), len(inventory.Contents.Images), size))
-	spec := contract.BundleSpec{Archives: archives, Contents: inventory.Contents}
-	return spec, f.finish(s, spec, inputs)
+	s.Log.Info(fmt.Sprintf("wrote %d archives with %d images, %d bytes", len(spec.Archives), len(spec.Contents.Images), size))
 }
 
 // proven are the archives of an Inventory that lie in the directory already, as
@@ -301,13 +297,12 @@ func (f *packing) writeLayouts(
 		return err
 	}
 	defer from.Close()
-	unlock, err := bundle.Lock(f.Dir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	s.Progress.Phase("unpacking")
-	written, err := bundle.WriteLayouts(ctx, f.Dir, &inventory.Contents, from, f.options(s))
+	opts := f.options(s)
+	opts.Seal = func([]contract.ArchiveFiles) error {
+		return f.finish(s, contract.BundleSpec{Layouts: true, Contents: inventory.Contents}, inputs)
+	}
+	written, err := bundle.WriteLayouts(ctx, f.Dir, &inventory.Contents, from, opts)
 	if err != nil {
 		return err
 	}
@@ -320,5 +315,5 @@ func (f *packing) writeLayouts(
 	if written.Copied > 0 {
 		s.Log.Info(fmt.Sprintf("the file system has no hard links: %d blobs that several layouts have were copied", written.Copied))
 	}
-	return f.finish(s, contract.BundleSpec{Layouts: true, Contents: inventory.Contents}, inputs)
+	return nil
 }

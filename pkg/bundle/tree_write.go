@@ -51,7 +51,7 @@ func WriteLayouts(
 	if err != nil {
 		return Unpacked{}, err
 	}
-	unlock, err := opts.lock(dir)
+	unlock, err := lock(dir)
 	if err != nil {
 		return Unpacked{}, err
 	}
@@ -74,7 +74,8 @@ func WriteLayouts(
 		}
 		return Unpacked{}, err
 	}
-	return Unpacked{Layouts: len(plan.layouts), Bytes: plan.size(), Linked: w.linked.Load(), Copied: w.copied.Load()}, nil
+	written := Unpacked{Layouts: len(plan.layouts), Bytes: plan.size(), Linked: w.linked.Load(), Copied: w.copied.Load()}
+	return written, opts.seal(nil)
 }
 
 // treePlan is a tree before it is written.

@@ -42,9 +42,10 @@ type Options struct {
 	HashLater bool
 	// Progress is told about the bytes of the archives; it may be nil.
 	Progress Progress
-	// Locked says that the caller holds the [Lock] of the directory. Without it a
-	// run is alone in the directory only until Write returns, before [Finish].
-	Locked bool
+	// Seal, when not nil, is called with the archives once all is written, while
+	// others are still kept out of the directory: for [Finish] and [WriteSignature].
+	// Layouts have no archives.
+	Seal func(archives []contract.ArchiveFiles) error
 }
 
 // Write makes the archives of valid, normalized contents in dir and returns
@@ -78,7 +79,17 @@ func Write(ctx context.Context, dir string, contents *contract.Contents, content
 		// Somebody else has filled it meanwhile: how much is missing now?
 		err = errors.Join(err, w.fits(plans))
 	}
-	return archives, err
+	if err != nil {
+		return nil, err
+	}
+	return archives, opts.seal(archives)
+}
+
+func (o Options) seal(archives []contract.ArchiveFiles) error {
+	if o.Seal == nil {
+		return nil
+	}
+	return o.Seal(archives)
 }
 
 const hintBundleSpace = "free some space, or choose another disk for the bundle; what is finished is kept"
@@ -120,23 +131,13 @@ func begin(dir string, contents *contract.Contents, opts Options) (plans []*arch
 	if plans, err = planArchives(contents, opts.ChunkSize); err != nil {
 		return nil, nil, err
 	}
-	unlock, err = opts.lock(dir)
+	unlock, err = lock(dir)
 	return plans, unlock, err
 }
 
-// lock is Lock, unless the caller holds it.
-func (o Options) lock(dir string) (unlock func() error, err error) {
-	if o.Locked {
-		return func() error { return nil }, nil
-	}
-	return Lock(dir)
-}
-
-// Lock makes dir and keeps two runs from writing into it (B18), until unlock. Who
-// holds it from before [Write] or [WriteLayouts] until after [Finish] and
-// [WriteSignature] is alone from the first file to the last. The lock ends with the
-// process. Kinds: fault.Usage when another run holds it, fault.Local.
-func Lock(dir string) (unlock func() error, err error) {
+// lock makes dir and keeps two runs from writing into it (B18), until unlock. It ends
+// with the process. Kinds: fault.Usage when another run holds it, fault.Local.
+func lock(dir string) (unlock func() error, err error) {
 	if err := durable.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}

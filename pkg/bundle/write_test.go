@@ -402,21 +402,28 @@ func writeSampleInto(t *testing.T, dir string) {
 // Two runs in one directory would take each other's files for stale (B18).
 func TestWriteRefusesASecondWriter(t *testing.T) {
 	dir := t.TempDir()
-	unlock, err := Lock(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	contents, content := sample(t)
-	if _, err := Write(t.Context(), dir, contents, content, Options{Locked: true}); err != nil {
+	sealed := 0
+	second := Options{Seal: func([]contract.ArchiveFiles) error {
+		sealed++
+		_, err := Write(t.Context(), dir, contents, content, Options{})
+		wantFault(t, err, fault.Usage, "another run")
+		return nil
+	}}
+	if _, err := Write(t.Context(), dir, contents, content, second); err != nil {
 		t.Error(err)
-	}
-	_, err = Write(t.Context(), dir, contents, content, Options{})
-	wantFault(t, err, fault.Usage, "another run")
-	if err := unlock(); err != nil {
-		t.Fatal(err)
 	}
 	if _, err := Write(t.Context(), dir, contents, content, Options{}); err != nil {
 		t.Error(err)
+	}
+	if _, err := WriteLayouts(t.Context(), t.TempDir(), contents, content, Options{Seal: func([]contract.ArchiveFiles) error {
+		sealed++
+		return errors.ErrUnsupported
+	}}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("layouts that could not be sealed: %v", err)
+	}
+	if sealed != 2 {
+		t.Errorf("sealed %d times, want 2", sealed)
 	}
 }
 
